@@ -1,0 +1,117 @@
+"""Base models: a local folder, a hub id, or `demo`, the small model that a package index carries."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignvec.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+DEMO = "demo"
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def cache_dir() -> Path:
+    """Where fetched and converted files are kept: `$ALIGNVEC_CACHE`, else `alignvec` in the user's cache folder."""
+    if chosen := os.environ.get("ALIGNVEC_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alignvec"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded causal language model with its tokenizer and the folder both came from.
+
+    Attributes:
+        name: what the user asked for (`demo`, a folder, a hub id).
+        folder: local folder with config, safetensors and tokenizer.
+        model: the `transformers` model, in evaluation mode.
+        tokenizer: its tokenizer, with a chat template.
+    """
+
+    name: str
+    folder: Path
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> "torch.device":
+        """Device of the model's weights."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence, in tokens, that the model's positions allow."""
+        return int(self.model.config.max_position_embeddings)
+
+
+def resolve(name: str) -> Path:
+    """Local folder of a model, fetching it if it is not there yet.
+
+    Raises:
+        ModelError: if it cannot be found or fetched, or the folder holds no safetensors model.
+    """
+    if name == DEMO:
+        from alignvec.demo_model import ensure_demo_model
+
+        return ensure_demo_model()
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(name)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json, so it is no Hugging Face model folder; check --model")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} has no *.safetensors weights; convert the model with save_pretrained first")
+    return folder
+
+
+def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None) -> BaseModel:
+    """Load a model for inference.
+
+    Args:
+        name: a local folder, a hub id, or `demo`.
+        dtype: one of `DTYPES`.
+        device: a torch device; default CUDA where there is one, else the CPU.
+
+    Raises:
+        ModelError: if the model cannot be found or loaded, or its tokenizer has no chat template.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r} (have: {', '.join(DTYPES)}); check --dtype")
+    folder = resolve(name)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    except Exception as error:  # whatever a damaged folder makes the library raise
+        cause = str(error).strip().split("\n")[0]
+        raise ModelError(f"cannot load the model in {folder}: {cause}; is the folder complete?") from error
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer in {folder} has no chat template; use an instruction-tuned model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return BaseModel(name, folder, model.to(where).eval(), tokenizer)
+
+
+def _from_hub(name: str) -> Path:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"no model folder at {name}; check --model")
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub client raises many unrelated types for "not there" and "no network"
+        raise ModelError(
+            f"{name!r} is neither a folder nor a model that could be fetched from the hub "
+            f"({type(error).__name__}); check the name and the network, or use --model demo"
+        ) from error

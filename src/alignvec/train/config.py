@@ -1,0 +1,113 @@
+"""What a training run is: one recipe gives the runs of both sides of a vector."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from alignvec.data.pairs import parse_order
+from alignvec.errors import AlignvecError, ConfigError
+
+Form = Literal["hinged", "two-sided", "one-sided"]
+
+
+class TrainConfig(BaseModel):
+    """A recipe: data, preference order, loss and optimiser settings.
+
+    Attributes:
+        name: the vector's name, and the knob's.
+        base: base model: `demo`, a folder or a hub id.
+        data: JSON-lines file; default: the shipped data of the domain `name`.
+        split: split to train on.
+        order: preference order of the positive side; the negative side is trained on `negative_order`.
+        negative_order: default: `order` turned round.
+        form: how the two runs become a vector; `one-sided` trains the positive side only.
+        loss: `sigmoid` (DPO) or `ipo` (the paper's).
+        beta: DPO's β, or IPO's τ (a margin of 1/(2τ) nats per token is aimed at).
+        sft_weight: weight of the negative log-likelihood per token of the chosen replies; 0 for preference loss alone.
+        full: train all weights instead of low-rank factors.
+        rank: rank of the factors (their scale is 1: alpha equals rank).
+        batch_size: queries a micro-batch; each brings its reply at every level.
+        accumulate: micro-batches an optimiser step.
+        dtype: of the base weights while training; factors are float32 always.
+        max_length: most tokens a query with one reply may have.
+        checkpoint_steps: optimiser steps between checkpoints.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    base: str = "demo"
+    data: Path | None = None
+    split: Literal["train", "validation", "test"] = "train"
+    limit: int | None = Field(default=None, ge=1)
+    order: str = "expert>generic>avoidance"
+    negative_order: str | None = None
+    form: Form = "hinged"
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    beta: float = Field(default=0.1, gt=0)
+    sft_weight: float = Field(default=1.0, ge=0)
+    full: bool = False
+    rank: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    epochs: float = Field(default=3.0, gt=0)
+    batch_size: int = Field(default=1, ge=1)
+    accumulate: int = Field(default=4, ge=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_length: int = Field(default=1024, ge=8)
+    checkpoint_steps: int = Field(default=25, ge=1)
+    seed: int = 0
+
+    @field_validator("order", "negative_order")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else str(parse_order(value))
+        except AlignvecError as error:
+            raise ValueError(str(error)) from None
+
+    def orders(self) -> dict[str, str]:
+        """Preference order of each side to train: `positive`, and `negative` unless one-sided."""
+        sides = {"positive": self.order}
+        if self.form != "one-sided":
+            sides["negative"] = self.negative_order or str(parse_order(self.order).reversed())
+        return sides
+
+
+def load_recipe(path: Path, **overrides: Any) -> TrainConfig:
+    """Read a YAML recipe; overrides that are not None replace its values.
+
+    A relative `data` path is taken from the recipe's folder.
+
+    Raises:
+        ConfigError: if the file is missing, no YAML mapping, or has an unknown key or a bad value.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no recipe at {path}; the shipped ones are in recipes/") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        cause = str(error).replace("\n", " ")
+        raise ConfigError(f"cannot read recipe {path}: {cause}; it must be a YAML mapping") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"recipe {path} is no YAML mapping; see recipes/ for examples")
+    if content.get("data"):
+        content["data"] = path.parent / str(content["data"])
+    return make_config(str(path), {**content, **{k: v for k, v in overrides.items() if v is not None}})
+
+
+def make_config(source: str, values: dict[str, Any]) -> TrainConfig:
+    """Validate the values of a recipe.
+
+    Raises:
+        ConfigError: naming `source`, the key and what is wrong with it.
+    """
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise ConfigError(f"{source}: {where}: {first['msg']}") from None

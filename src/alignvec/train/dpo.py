@@ -1,0 +1,174 @@
+"""Training one side of a vector with DPO, resumable, with everything that made it stored beside it."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from alignvec import models
+from alignvec.data.load import load_rows, shipped_file
+from alignvec.data.pairs import parse_order, require_levels
+from alignvec.errors import DataError
+from alignvec.files import storage_errors, write_text
+from alignvec.logprobs import EncodedReplies, encode_replies, pack, reply_logprobs
+from alignvec.train.config import TrainConfig
+from alignvec.train.listwise import ListwiseCollator, ListwiseDPOTrainer
+from alignvec.train.progress import TrainingProgress, track
+from alignvec.train.reference import cached_reference
+
+VERSIONED = ("alignvec", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def train_side(config: TrainConfig, side: str, out: Path) -> Path:
+    """Train one side (`positive` or `negative`) and return the folder of the result.
+
+    The folder `out` gets `model/` (a PEFT adapter, or all weights with `full`), `run.json` (resolved config, versions,
+    seed, metrics by step) and `training.png`. Killed at any point, the same call goes on from the last checkpoint;
+    finished, it returns at once.
+
+    Raises:
+        DataError: if the data cannot be used, or a query with its reply does not fit `max_length`.
+        ConfigError: if `out` holds a run of another recipe.
+    """
+    from alignvec.train.plot import plot_training
+
+    result = out / "model"
+    order = parse_order(config.orders()[side])
+    record = {"side": side, "order": str(order), "config": config.model_dump(mode="json")}
+    if _finished(out, record):
+        return result
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    rows = load_rows(config.data or shipped_file(config.name), split=config.split, limit=config.limit)
+    for row in rows:
+        require_levels(row, order)
+    base = models.load(config.base, dtype=config.dtype)
+    limit = min(config.max_length, base.context_length)
+    encoded = [
+        encode_replies(base.tokenizer, row.query, [row.responses[v] for v in order.levels], max_length=limit)
+        for row in rows
+    ]
+    reference = cached_reference(base, encoded, lambda: score_base(base, encoded, config.batch_size))
+    trainer = _trainer(config, base, encoded, reference, order.levels, order.level_pairs(), out)
+    with storage_errors(out):
+        checkpoint = _last_checkpoint(out / "checkpoints")
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.model.save_pretrained(result)
+    record |= {
+        "rows": len(rows),
+        "tokens_a_pass": sum(row.packed_length for row in encoded),
+        "versions": {name: version(name) for name in VERSIONED},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {base.device.type}",
+        "history": trainer.state.log_history,
+    }
+    write_text(out / "run.json", json.dumps(record, indent=1))
+    plot_training(record, out / "training.png")
+    return result
+
+
+def score_base(base: models.BaseModel, encoded: Sequence[EncodedReplies], batch_size: int) -> list[list[float]]:
+    """Summed log-probability of every reply under the base, [rows, replies], in nats."""
+    scores: list[list[float]] = []
+    with torch.no_grad():
+        for start in track(range(0, len(encoded), batch_size), "reference log-probabilities"):
+            rows = encoded[start : start + batch_size]
+            batch = pack(rows, pad_id=base.tokenizer.pad_token_id, dtype=base.model.dtype, device=base.device)
+            scores += reply_logprobs(base.model, batch).tolist()
+    return scores
+
+
+def _trainer(
+    config: TrainConfig,
+    base: models.BaseModel,
+    encoded: Sequence[EncodedReplies],
+    reference: Sequence[Sequence[float]],
+    levels: Sequence[str],
+    level_pairs: Sequence[tuple[str, str]],
+    out: Path,
+) -> ListwiseDPOTrainer:
+    from peft import LoraConfig
+    from trl import DPOConfig
+
+    dataset = Dataset.from_dict(
+        {
+            "prompt": [row.prompt for row in encoded],
+            "replies": [row.replies for row in encoded],
+            "reference": [list(row) for row in reference],
+        }
+    )
+    steps = -(-len(encoded) // (config.batch_size * config.accumulate)) * config.epochs
+    losses = {config.loss: 1.0} | ({"sft": config.sft_weight} if config.sft_weight else {})
+    arguments = DPOConfig(
+        output_dir=str(out / "checkpoints"),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulate,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_share * steps),
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
+        beta=config.beta,
+        precompute_ref_log_probs=True,
+        gradient_checkpointing=False,
+        bf16=False,
+        fp16=False,
+        logging_steps=1,
+        logging_first_step=True,
+        save_steps=config.checkpoint_steps,
+        save_total_limit=1,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=base.device.type == "cpu",
+    )
+    adapter = None
+    if not config.full:
+        adapter = LoraConfig(
+            r=config.rank,
+            lora_alpha=config.rank,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+    index = {level: i for i, level in enumerate(levels)}
+    trainer = ListwiseDPOTrainer(
+        pairs=[(index[c], index[r]) for c, r in level_pairs],
+        model=base.model,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=base.tokenizer,
+        data_collator=ListwiseCollator(base.tokenizer.pad_token_id, base.model.dtype),
+        peft_config=adapter,
+    )
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(TrainingProgress())
+    return trainer
+
+
+def _finished(out: Path, record: dict[str, Any]) -> bool:
+    try:
+        stored = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {out / 'run.json'}: {error}; delete {out} to train again") from None
+    different = [key for key, value in record.items() if stored.get(key) != value]
+    if different:
+        raise DataError(f"{out} holds a finished run with another {different[0]}; choose another --out or delete it")
+    return True
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
