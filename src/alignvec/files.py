@@ -51,11 +51,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield staging
             if path.exists():
                 retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-                os.rename(path, retired / "content")
-                os.rename(staging, path)
+                path.rename(retired / "content")
+                staging.rename(path)
                 shutil.rmtree(retired)
             else:
-                os.rename(staging, path)
+                staging.rename(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -72,7 +72,7 @@ def write_text(path: Path, text: str) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)

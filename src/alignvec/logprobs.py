@@ -4,7 +4,7 @@ A row is `prompt[:-1]`, then for every reply a segment `prompt[-1] + reply`. The
 prompt and itself only, and its positions go on from the prompt's, so each reply is scored as if it stood alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +50,10 @@ class PackedBatch:
     counts: "torch.Tensor"
 
 
-def encode_prompt(tokenizer: Any, query: str) -> list[int]:
-    """Token ids of a user's query in the chat template, up to where the reply begins."""
-    return list(tokenizer(_prompt_text(tokenizer, query), add_special_tokens=False)["input_ids"])
+def encode_prompt(tokenizer: Any, chat: Sequence[Mapping[str, str]]) -> list[int]:
+    """Token ids of a chat (messages with role and content) in the chat template, up to where the reply begins."""
+    text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def encode_replies(tokenizer: Any, query: str, replies: Sequence[str], *, max_length: int) -> EncodedReplies:
@@ -64,7 +65,7 @@ def encode_replies(tokenizer: Any, query: str, replies: Sequence[str], *, max_le
     Raises:
         DataError: if a prompt with its reply is longer than that.
     """
-    prompt = encode_prompt(tokenizer, query)
+    prompt = encode_prompt(tokenizer, [{"role": "user", "content": query}])
     encoded = []
     for reply in replies:
         turn = [{"role": "user", "content": query}, {"role": "assistant", "content": reply}]
@@ -144,11 +145,6 @@ def reply_logprobs(model: Any, batch: PackedBatch) -> "torch.Tensor":
     ).view_as(batch.targets)
     sums = torch.zeros(batch.counts.shape, dtype=torch.float32, device=nll.device)
     return sums.scatter_add(1, batch.segment, -nll)
-
-
-def _prompt_text(tokenizer: Any, query: str) -> str:
-    turn = [{"role": "user", "content": query}]
-    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
 
 def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:

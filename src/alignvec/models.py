@@ -85,9 +85,9 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
     folder = resolve(name)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
@@ -99,7 +99,9 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return BaseModel(name, folder, model.to(where).eval(), tokenizer)
+    model.to(where)  # type: ignore[arg-type]  # the library wraps torch's signature
+    model.train(False)
+    return BaseModel(name, folder, model, tokenizer)
 
 
 def _from_hub(name: str) -> Path:

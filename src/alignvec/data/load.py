@@ -97,7 +97,9 @@ def _parse_line(path: Path, number: int, line: str) -> PreferenceRow:
     try:
         return PreferenceRow.model_validate(json.loads(line))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}); mend the line") from None
+        raise DataError(
+            f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}); mend the line"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the line"

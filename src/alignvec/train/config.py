@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from alignvec.data.pairs import parse_order
 from alignvec.errors import AlignvecError, ConfigError
@@ -66,6 +66,12 @@ class TrainConfig(BaseModel):
             return value if value is None else str(parse_order(value))
         except AlignvecError as error:
             raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _full_needs_float32(self) -> "TrainConfig":
+        if self.full and self.dtype != "float32":
+            raise ValueError("training all weights needs dtype float32: smaller ones round the updates away")
+        return self
 
     def orders(self) -> dict[str, str]:
         """Preference order of each side to train: `positive`, and `negative` unless one-sided."""

@@ -39,7 +39,7 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
 
     result = out / "model"
     order = parse_order(config.orders()[side])
-    record = {"side": side, "order": str(order), "config": config.model_dump(mode="json")}
+    record: dict[str, Any] = {"side": side, "order": str(order), "config": config.model_dump(mode="json")}
     if _finished(out, record):
         return result
     with storage_errors(out):
@@ -58,7 +58,8 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     with storage_errors(out):
         checkpoint = _last_checkpoint(out / "checkpoints")
         trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.model.save_pretrained(result)
+        trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+        trained.save_pretrained(result)
     record |= {
         "rows": len(rows),
         "tokens_a_pass": sum(row.packed_length for row in encoded),
@@ -92,7 +93,7 @@ def _trainer(
     out: Path,
 ) -> ListwiseDPOTrainer:
     from peft import LoraConfig
-    from trl import DPOConfig
+    from trl.trainer.dpo_config import DPOConfig
 
     dataset = Dataset.from_dict(
         {
@@ -171,4 +172,5 @@ def _finished(out: Path, record: dict[str, Any]) -> bool:
 def _last_checkpoint(folder: Path) -> str | None:
     from transformers.trainer_utils import get_last_checkpoint
 
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+    return found

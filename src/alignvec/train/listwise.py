@@ -1,4 +1,4 @@
-"""DPO over all replies of a query at once: TRL's trainer and losses, with each reply scored once instead of once a pair.
+"""DPO over all replies of a query at once: TRL's trainer and losses, each reply scored once, not once a pair.
 
 Three replies make three pairs, six sequences in TRL's pairwise batches; here they make one packed row (see
 `alignvec.logprobs`). The losses are TRL's, value for value (tests/train compares them).
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from trl import DPOTrainer
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from alignvec.logprobs import EncodedReplies, PackedBatch, pack, reply_logprobs
 
@@ -23,12 +23,13 @@ class ListwiseCollator:
         self.dtype = dtype
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The tensors of a `PackedBatch`, and `reference` [rows, replies]."""
         encoded = [EncodedReplies(tuple(r["prompt"]), tuple(map(tuple, r["replies"]))) for r in rows]
         batch = pack(encoded, pad_id=self.pad_id, dtype=self.dtype, device=torch.device("cpu"))
         return {**vars(batch), "reference": torch.tensor([r["reference"] for r in rows])}
 
 
-class ListwiseDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is not typed
+class ListwiseDPOTrainer(DPOTrainer):
     """TRL's `DPOTrainer` for packed rows.
 
     Args:
@@ -49,7 +50,7 @@ class ListwiseDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is not typed
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt", "replies", "reference"]
+        self._signature_columns = ["prompt", "replies", "reference"]  # type: ignore[assignment]
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool) -> torch.Tensor:
         reference = inputs["reference"]
@@ -64,11 +65,11 @@ class ListwiseDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is not typed
             dict(zip(self.loss_types, self.loss_weights, strict=True)),
             self.beta,
         )
-        self._record(scores.detach(), reference, batch.counts)
+        self._record(model, scores.detach(), reference, batch.counts)
         return loss
 
-    def _record(self, scores: torch.Tensor, reference: torch.Tensor, counts: torch.Tensor) -> None:
-        mode = "train" if self.model.training else "eval"
+    def _record(self, model: Any, scores: torch.Tensor, reference: torch.Tensor, counts: torch.Tensor) -> None:
+        mode = "train" if model.training else "eval"
         rewards = self.beta * (scores - reference)
         per_token = (scores - reference) / counts
         chosen, rejected = self._chosen.to(scores.device), self._rejected.to(scores.device)

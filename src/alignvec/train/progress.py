@@ -21,7 +21,7 @@ def track(items: Iterable[T], what: str) -> Iterator[T]:
         yield from bar.track(items, description=what)
 
 
-class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
+class TrainingProgress(TrainerCallback):
     """A bar over optimiser steps with the last loss and reward margin."""
 
     def __init__(self) -> None:

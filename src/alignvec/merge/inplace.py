@@ -1,0 +1,70 @@
+"""Dense knobs in place: every turn rebuilds W = round(base + Σ gate·Δ) from the untouched base, so nothing drifts."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from alignvec.errors import VectorError
+from alignvec.vectors.vector import Deltas, Part
+
+
+class InplaceKnob:
+    """Writes deltas into a model's weights, and takes them out again bit for bit.
+
+    Args:
+        weights: tensor name to the live tensor of the model.
+        parts: what may be added; each tensor they name is copied once, as the pristine base.
+
+    Raises:
+        VectorError: if a part names a tensor that the model lacks, or of another shape.
+    """
+
+    def __init__(self, weights: Mapping[str, torch.Tensor], parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        names = sorted({name for part in parts for name in part.deltas})
+        for part in parts:
+            check_targets(part.vector, part.deltas, weights)
+        self._live = {name: weights[name] for name in names}
+        self._base = {name: weights[name].detach().clone() for name in names}
+        self._dense = [{n: d.dense().to(weights[n].device) for n, d in part.deltas.items()} for part in parts]
+
+    @torch.no_grad()
+    def turn(self, gates: Sequence[float]) -> None:
+        """Set every weight to base + Σ gate·Δ, accumulated in float32 and rounded once.
+
+        Args:
+            gates: one number a part.
+        """
+        for name, live in self._live.items():
+            terms = [(g, d[name]) for g, d in zip(gates, self._dense, strict=True) if g and name in d]
+            base = self._base[name]
+            if not terms:
+                live.copy_(base)
+            elif live.dtype == torch.float32:
+                torch.add(base, terms[0][1], alpha=terms[0][0], out=live)
+                for gate, delta in terms[1:]:
+                    live.add_(delta, alpha=gate)
+            else:
+                total = base.float()
+                for gate, delta in terms:
+                    total.add_(delta, alpha=gate)
+                live.copy_(total)
+
+    def restore(self) -> None:
+        """Set every weight to the base's, bit for bit."""
+        self.turn([0.0] * len(self._parts))
+
+
+def check_targets(vector: str, deltas: Deltas, weights: Mapping[str, torch.Tensor]) -> None:
+    """Check that a model has every tensor that deltas name, in their shape.
+
+    Raises:
+        VectorError: naming the first that does not fit.
+    """
+    for name, delta in deltas.items():
+        if name not in weights:
+            raise VectorError(f"vector {vector!r} changes {name}, which this model does not have; load its own base")
+        if weights[name].shape != delta.shape:
+            raise VectorError(
+                f"vector {vector!r} changes {name} as {list(delta.shape)}, but here it is {list(weights[name].shape)}"
+            )

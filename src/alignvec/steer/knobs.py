@@ -1,0 +1,68 @@
+"""Knobs: how far each vector is turned, written `medical=0.5,legal=-0.3`."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeAlias
+
+from alignvec.errors import KnobError
+
+Knobs: TypeAlias = Mapping[str, float]
+"""Vector name to coefficient λ; a vector that is not named is at 0."""
+
+
+def parse_knobs(text: str, *, settings: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, float]:
+    """Parse `medical=0.5,legal=-0.3`; the empty text, or `base`, is no knob at all.
+
+    Args:
+        settings: vector name to (level to λ), so that `medical=expert` is understood too.
+
+    Raises:
+        KnobError: if a part is not name=λ, λ is not a finite number, or a name comes twice.
+    """
+    knobs: dict[str, float] = {}
+    if text.strip() in ("", "base"):
+        return knobs
+    for part in text.split(","):
+        name, equals, value = (x.strip() for x in part.partition("="))
+        if not name or not equals or not value:
+            raise KnobError(f"cannot read knob {part.strip()!r}; write it like medical=0.5")
+        if name in knobs:
+            raise KnobError(f"knob {name!r} is given twice in {text!r}; give it once")
+        levels = (settings or {}).get(name, {})
+        knobs[name] = levels[value] if value in levels else _number(name, value, levels)
+    return knobs
+
+
+def check_knobs(knobs: Knobs, loaded: Collection[str]) -> None:
+    """Check that every knob names a loaded vector and has a finite coefficient.
+
+    Raises:
+        KnobError: naming the knob and what is wrong with it.
+    """
+    for name, value in knobs.items():
+        if name not in loaded:
+            have = ", ".join(loaded) or "none"
+            raise KnobError(f"no vector named {name!r} is loaded (have: {have}); check --knob and --vectors")
+        if not math.isfinite(value):
+            raise KnobError(f"knob {name!r} has coefficient {value}, which is not a finite number; use one like 0.5")
+
+
+def format_knobs(knobs: Knobs) -> str:
+    """The text that `parse_knobs` reads back; `base` for no knobs."""
+    return ",".join(f"{name}={value:g}" for name, value in knobs.items()) or "base"
+
+
+def merge_knobs(parts: Iterable[Knobs]) -> dict[str, float]:
+    """One setting from several; a later part replaces an earlier one's coefficient."""
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _number(name: str, value: str, levels: Collection[str]) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        also = f" or a level ({', '.join(levels)})" if levels else ""
+        raise KnobError(f"knob {name!r}: {value!r} is not a number{also}; write it like {name}=0.5") from None
+    if not math.isfinite(number):
+        raise KnobError(f"knob {name!r}: {value} is not a finite number; write it like {name}=0.5")
+    return number

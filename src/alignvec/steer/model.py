@@ -1,0 +1,163 @@
+"""A base model with knobs: one setting for all rows of a batch, or one for each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from alignvec.errors import DataError, KnobError
+from alignvec.logprobs import EncodedReplies, encode_prompt, pack, reply_logprobs
+from alignvec.merge.inplace import InplaceKnob
+from alignvec.models import BaseModel
+from alignvec.steer.knobs import Knobs, check_knobs
+from alignvec.steer.sampling import Sampling, logits_processors
+from alignvec.steer.stacked import StackedLayers
+from alignvec.vectors.fingerprint import fingerprint
+from alignvec.vectors.vector import AlignmentVector
+
+
+class KnobbedModel:
+    """A base model and the vectors whose knobs can be turned on it.
+
+    Low-rank vectors go through a gated side path, so that rows of one batch may differ. Vectors with dense deltas are
+    rebuilt into the weights, so for them all rows of a batch share one coefficient.
+
+    Args:
+        base: the loaded base model.
+        vectors: vectors made for it.
+        allow_other_base: skip the fingerprint check, to move a vector to another fine-tuning stage on purpose.
+
+    Raises:
+        VectorError: if a vector belongs to another base or does not fit the model's tensors.
+        KnobError: if two vectors have the same name.
+    """
+
+    def __init__(
+        self, base: BaseModel, vectors: Sequence[AlignmentVector] = (), *, allow_other_base: bool = False
+    ) -> None:
+        self.base = base
+        self.vectors = {vector.name: vector for vector in vectors}
+        if len(self.vectors) < len(vectors):
+            raise KnobError("two vectors have the same name; rename one in its card.json, or load one at a time")
+        if vectors and not allow_other_base:
+            found = fingerprint(base.folder)
+            for vector in vectors:
+                vector.require_base(found)
+        self._low = [part for vector in vectors if not vector.is_dense for part in vector.parts]
+        self._dense = [part for vector in vectors if vector.is_dense for part in vector.parts]
+        self._stacked = StackedLayers(base.model, self._low)
+        self._inplace = InplaceKnob(dict(base.model.named_parameters()), self._dense) if self._dense else None
+        self._turned = False
+
+    @contextmanager
+    def knobs(self, rows: Knobs | Sequence[Knobs]) -> Iterator[Any]:
+        """Turn the knobs for the calls made inside; afterwards the model is the base again, bit for bit.
+
+        Args:
+            rows: one setting for every row, or one for each row of the batches that will be passed.
+
+        Yields:
+            The `transformers` model.
+
+        Raises:
+            KnobError: if a name is unknown, a coefficient is not finite, contexts are nested, or rows differ in a
+                dense vector's coefficient.
+        """
+        settings = [rows] if isinstance(rows, Mapping) else list(rows)
+        for setting in settings:
+            check_knobs(setting, self.vectors)
+        if self._turned:
+            raise KnobError("knob contexts cannot be nested; leave one before entering the next")
+        dense = [self._dense_gates(setting) for setting in settings]
+        if any(gates != dense[0] for gates in dense):
+            names = ", ".join(sorted({part.vector for part in self._dense}))
+            raise KnobError(
+                f"rows of one batch differ in a dense vector ({names}); dense vectors need one coefficient a batch"
+            )
+        gates = [[part.gate(setting.get(part.vector, 0.0)) for part in self._low] for setting in settings]
+        self._turned = True
+        try:
+            if self._inplace is not None and any(dense[0]):
+                self._inplace.turn(dense[0])
+            self._stacked.turn(torch.tensor(gates, dtype=torch.float32).view(len(settings), len(self._low)))
+            yield self.base.model
+        finally:
+            self._stacked.turn(torch.zeros((1, len(self._low))))
+            if self._inplace is not None and any(dense[0]):
+                self._inplace.restore()
+            self._turned = False
+
+    def score(self, encoded: Sequence[EncodedReplies], rows: Knobs | Sequence[Knobs]) -> torch.Tensor:
+        """Summed log-probability of every reply, [rows, replies], in nats, in one batch.
+
+        Args:
+            encoded: one query with its replies a row; every row has as many replies.
+            rows: one setting, or one for each row.
+        """
+        batch = pack(
+            encoded, pad_id=self.base.tokenizer.pad_token_id, dtype=self.base.model.dtype, device=self.base.device
+        )
+        with torch.no_grad(), self.knobs(rows) as model:
+            return reply_logprobs(model, batch).cpu()
+
+    def generate(
+        self,
+        queries: Sequence[str],
+        rows: Knobs | Sequence[Knobs],
+        sampling: Sampling,
+        *,
+        streamer: Any = None,
+    ) -> list[str]:
+        """One reply to every query, in one batch.
+
+        Args:
+            queries: one user query a row.
+            rows: one setting, or one for each row.
+            sampling: how to decode.
+            streamer: a `transformers` streamer, for a single row.
+
+        Raises:
+            DataError: if a query with the reply does not fit the model's context.
+        """
+        return self.continue_chats(
+            [[{"role": "user", "content": q}] for q in queries], rows, sampling, streamer=streamer
+        )
+
+    def continue_chats(
+        self,
+        chats: Sequence[Sequence[dict[str, str]]],
+        rows: Knobs | Sequence[Knobs],
+        sampling: Sampling,
+        *,
+        streamer: Any = None,
+    ) -> list[str]:
+        """The next assistant turn of every chat, in one batch; arguments as for `generate`."""
+        tokenizer = self.base.tokenizer
+        prompts = [encode_prompt(tokenizer, chat) for chat in chats]
+        longest = max(map(len, prompts))
+        if longest + sampling.max_new_tokens > self.base.context_length:
+            raise DataError(
+                f"a query of {longest} tokens and a reply of up to {sampling.max_new_tokens} do not fit the model's "
+                f"context of {self.base.context_length}; shorten the query or --max-new-tokens"
+            )
+        ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        with torch.no_grad(), self.knobs(rows) as model:
+            output = model.generate(
+                input_ids=ids.to(self.base.device),
+                attention_mask=mask.to(self.base.device),
+                max_new_tokens=sampling.max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                logits_processor=logits_processors(sampling, prompts, longest),
+                pad_token_id=tokenizer.pad_token_id,
+                streamer=streamer,
+            )
+        return [str(text).strip() for text in tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
+
+    def _dense_gates(self, setting: Knobs) -> list[float]:
+        return [part.gate(setting.get(part.vector, 0.0)) for part in self._dense]

@@ -1,0 +1,79 @@
+"""Sampling whose draws belong to a row, not to the batch: the same row gives the same text in any batch.
+
+Gumbel noise is added to the filtered log-probabilities and the largest wins, which samples exactly from them. The
+noise is seeded by seed and prompt: settings compared on one prompt share it (common random numbers) and differ by the
+knob alone.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Sampling(BaseModel):
+    """How replies are decoded.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus, share of probability kept.
+        repetition_penalty: above 1 makes tokens already in the reply less likely; the prompt does not count.
+        max_new_tokens: longest reply in tokens.
+        seed: of the noise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.1, ge=1)
+    max_new_tokens: int = Field(default=160, ge=1)
+    seed: int = 0
+
+
+GREEDY = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
+
+
+def logits_processors(sampling: Sampling, prompts: Sequence[Sequence[int]], prompt_length: int) -> Any:
+    """Processors after which the largest logit is the sampled token.
+
+    Args:
+        sampling: how to decode.
+        prompts: token ids of each row's prompt.
+        prompt_length: tokens before the reply, padding included.
+    """
+    from transformers import (
+        LogitsProcessorList,
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    steps: list[Any] = []
+    if sampling.repetition_penalty > 1:
+        steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty, prompt_ignore_length=prompt_length))
+    if sampling.temperature > 0:
+        steps.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_p < 1:
+            steps.append(TopPLogitsWarper(sampling.top_p))
+        steps.append(_GumbelNoise([_row_seed(sampling.seed, prompt) for prompt in prompts]))
+    return LogitsProcessorList(steps)
+
+
+class _GumbelNoise:
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._seeds = seeds
+        self._generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise = {
+            seed: torch.empty(scores.shape[-1]).exponential_(generator=generator).log_().neg_()
+            for seed, generator in self._generators.items()
+        }
+        return scores + torch.stack([noise[seed] for seed in self._seeds]).to(scores)
+
+
+def _row_seed(seed: int, prompt: Sequence[int]) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()[:7], "big")

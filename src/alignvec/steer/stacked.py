@@ -1,0 +1,166 @@
+"""Stacked low-rank layers: y = W x + B((A x) ∘ g), one gate row for each row of the batch.
+
+The factors of all active parts are stacked per linear layer, so two skinny products serve every vector and each row
+may have knobs of its own. The base weights are never touched; with no active part the layers are not touched either.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from alignvec.errors import KnobError, VectorError
+from alignvec.merge.inplace import check_targets
+from alignvec.vectors.delta import LowRankDelta
+from alignvec.vectors.vector import Part
+
+
+@dataclass
+class _Stack:
+    """Stacked factors of the layers that read the same input; `a` is theirs together, `b` one for each."""
+
+    a: torch.Tensor
+    b: list[torch.Tensor]
+    columns: list[torch.Tensor]
+    gates: list[torch.Tensor] = field(default_factory=list)
+    seen: torch.Tensor | None = None
+    gated: list[torch.Tensor] = field(default_factory=list)
+    left: int = 0
+
+
+class StackedLayers:
+    """Adds low-rank parts to the linear layers of a model through forward hooks.
+
+    Args:
+        model: the base model; its modules and weights stay as they are.
+        parts: low-rank parts that may be turned.
+
+    Raises:
+        VectorError: if a part names a weight that is not a linear layer's, or of another shape.
+    """
+
+    def __init__(self, model: nn.Module, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        self._layers = _linear_layers(model, parts)
+        self._groups = _groups_by_input(list(self._layers))
+        self._active: tuple[int, ...] = ()
+        self._stacks: list[_Stack] = []
+        self._handles: list[Any] = []
+
+    def turn(self, gates: torch.Tensor) -> None:
+        """Set the gate.
+
+        Args:
+            gates: [rows, parts]; one row serves a batch of any size, several need a batch of just as many rows.
+        """
+        active = tuple(int(i) for i in gates.any(dim=0).nonzero().flatten())
+        if active != self._active:
+            self._detach()
+            self._active = active
+            self._stacks = [self._stack(names) for names in self._groups] if active else []
+            self._stacks = [stack for stack in self._stacks if stack.a.shape[0]]
+            self._attach()
+        chosen = gates[:, list(active)]
+        for stack in self._stacks:
+            stack.gates = [chosen[:, c].to(stack.a).unsqueeze(1) for c in stack.columns]
+            stack.seen, stack.gated = None, []
+
+    def close(self) -> None:
+        """Take the hooks out; the model is as it was."""
+        self._detach()
+        self._active, self._stacks = (), []
+
+    def _stack(self, names: Sequence[str]) -> _Stack:
+        a: list[torch.Tensor] = []
+        b: list[torch.Tensor] = []
+        columns: list[torch.Tensor] = []
+        for name in names:
+            layer = self._layers[name]
+            found = [(i, self._parts[p].deltas.get(f"{name}.weight")) for i, p in enumerate(self._active)]
+            deltas = [(i, d) for i, d in found if isinstance(d, LowRankDelta)]
+            like = layer.weight
+            a += [d.a.to(like) for _, d in deltas]
+            out = layer.weight.shape[0]
+            b.append(torch.cat([d.b.to(like) for _, d in deltas] or [like.new_zeros((out, 0))], dim=1).T.contiguous())
+            columns.append(torch.tensor([i for i, d in deltas for _ in range(d.rank)], dtype=torch.long))
+        width = self._layers[names[0]].weight.shape[1]
+        return _Stack(torch.cat(a or [b[0].new_zeros((0, width))]).T.contiguous(), b, columns)
+
+    def _attach(self) -> None:
+        used = iter(self._stacks)
+        for names in self._groups:
+            if not any(f"{n}.weight" in self._parts[p].deltas for n in names for p in self._active):
+                continue
+            stack = next(used)
+            for index, name in enumerate(names):
+                if stack.b[index].shape[0]:
+                    self._handles.append(self._layers[name].register_forward_hook(_hook(stack, index)))
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+def _hook(stack: _Stack, index: int) -> Any:
+    def add_side_path(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        x = inputs[0]
+        if stack.seen is not x:  # the first layer of the group to see this input computes A x for all of them
+            projected = x @ stack.a
+            widths = [len(c) for c in stack.columns]
+            pieces = torch.split(projected, widths, dim=-1)
+            _check_rows(x, stack.gates[0])
+            stack.gated = [piece * gate for piece, gate in zip(pieces, stack.gates, strict=True)]
+            stack.seen, stack.left = x, sum(1 for w in widths if w)
+        side, b = stack.gated[index], stack.b[index]
+        stack.left -= 1
+        if not stack.left:
+            stack.seen, stack.gated = None, []
+        if torch.is_grad_enabled():
+            return output + side @ b
+        flat = output.view(-1, output.shape[-1])
+        flat.addmm_(side.reshape(-1, side.shape[-1]), b)
+        return output
+
+    return add_side_path
+
+
+def _check_rows(x: torch.Tensor, gate: torch.Tensor) -> None:
+    if gate.shape[0] not in (1, x.shape[0]):
+        raise KnobError(
+            f"{gate.shape[0]} knob settings for a batch of {x.shape[0]} rows; give one setting, or one for each row"
+        )
+
+
+def _linear_layers(model: nn.Module, parts: Sequence[Part]) -> dict[str, nn.Linear]:
+    weights = dict(model.named_parameters())
+    wanted: dict[str, None] = {}
+    for part in parts:
+        check_targets(part.vector, part.deltas, weights)
+        wanted |= {name.removesuffix(".weight"): None for name in part.deltas}
+    modules: Mapping[str, nn.Module] = dict(model.named_modules())
+    layers: dict[str, nn.Linear] = {}
+    for name, module in modules.items():  # in the model's own order, so that siblings stay together
+        if name in wanted:
+            if not isinstance(module, nn.Linear):
+                raise VectorError(f"{name} is a {type(module).__name__}, not a linear layer; use a dense vector for it")
+            layers[name] = module
+    return layers
+
+
+_SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+def _groups_by_input(names: Sequence[str]) -> list[list[str]]:
+    """Layers that read the same tensor, by the names that Llama-like models give them; others stand alone.
+
+    Only speed depends on it: a layer that sees another input than its group's computes A x anew.
+    """
+    groups: dict[tuple[str, object], list[str]] = {}
+    for name in names:
+        parent, _, leaf = name.rpartition(".")
+        kind = next((i for i, family in enumerate(_SHARED_INPUT) if leaf in family), leaf)
+        groups.setdefault((parent, kind), []).append(name)
+    return list(groups.values())

@@ -1,0 +1,100 @@
+"""The card of a vector: what it is, which base it belongs to, how it was made, and what was measured."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION: Final = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BaseReference(_Strict):
+    """The base model a vector belongs to.
+
+    Attributes:
+        name: `demo`, a folder or a hub id.
+        fingerprint: see `alignvec.vectors.fingerprint`.
+        template: hash of the chat template and vocabulary size.
+    """
+
+    name: str
+    fingerprint: str
+    template: str
+
+
+class Interval(_Strict):
+    """A measured value with its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class CurvePoint(_Strict):
+    """Behaviour at one coefficient, on held-out queries.
+
+    Attributes:
+        coefficient: λ.
+        preference_rate: kind of meter (`per_token`, `raw`, `implicit`) to level to rate.
+        margin: mean implicit reward of the highest level over the lowest, nats per token.
+        level_rate: level to share of generated replies that the judge assigns to it; empty if none were generated.
+        degenerate: share of generated replies that are empty or loop; missing if none were generated.
+    """
+
+    coefficient: float
+    preference_rate: dict[str, dict[str, Interval]]
+    margin: Interval
+    level_rate: dict[str, Interval] = Field(default_factory=dict)
+    degenerate: Interval | None = None
+
+
+class Measurement(_Strict):
+    """A λ curve and what it was measured on.
+
+    Attributes:
+        data: name of the data and split.
+        queries: number of queries.
+        generation: sampling settings of the generated replies.
+        judge: the judge's own accuracy, in words.
+        curve: points by λ.
+    """
+
+    data: str
+    queries: int
+    generation: dict[str, Any]
+    judge: str
+    curve: Sequence[CurvePoint]
+
+
+class Card(_Strict):
+    """Everything about a vector but its tensors; stored as `card.json`.
+
+    Attributes:
+        name: the knob's name.
+        form: `single` (one set of deltas, any sign), or `hinged` (one set for λ > 0, another for λ < 0).
+        method: how the deltas came about: one-sided, two-sided, hinged, extracted.
+        settings: recommended coefficient of each level.
+        recipe: resolved training recipe, with the seed.
+        error: measured error of a lossy form (compression, storage dtype), by name.
+        files: sha256 of each tensor file in the folder.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    domain: str | None = None
+    levels: Sequence[str] = ()
+    form: Literal["single", "hinged"]
+    method: str
+    base: BaseReference
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, float] = Field(default_factory=dict)
+    measured: Measurement | None = None
+    error: dict[str, float] = Field(default_factory=dict)
+    licence: str = "unknown"
+    notes: str = ""
+    files: dict[str, str] = Field(default_factory=dict)
