@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from alignvec.data.schema import PreferenceRow
+from alignvec.data.schema import LEVELS, PreferenceRow
 from alignvec.errors import DataError
 
 SHIPPED = Path(__file__).resolve().parents[3] / "data" / "levels"
@@ -56,7 +56,7 @@ def load_rows(
 
 
 def levels_of(rows: Sequence[PreferenceRow]) -> tuple[str, ...]:
-    """Levels that the rows have, in the order of the first row.
+    """Levels that the rows have, lowest first: `LEVELS` in their order, other names as in the first row.
 
     Raises:
         DataError: if a row has other levels than the first.
@@ -68,7 +68,7 @@ def levels_of(rows: Sequence[PreferenceRow]) -> tuple[str, ...]:
                 f"row {row.id} has levels {', '.join(row.responses)} but row {rows[0].id} has {', '.join(first)}; "
                 "every row of a file needs the same levels"
             )
-    return first
+    return tuple(v for v in LEVELS if v in first) + tuple(v for v in first if v not in LEVELS)
 
 
 def _parse(path: Path) -> list[tuple[int, PreferenceRow]]:

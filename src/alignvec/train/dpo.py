@@ -1,9 +1,7 @@
 """Training one side of a vector with DPO, resumable, with everything that made it stored beside it."""
 
 import json
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,11 @@ from alignvec.data.pairs import parse_order, require_levels
 from alignvec.errors import DataError
 from alignvec.files import storage_errors, write_text
 from alignvec.logprobs import EncodedReplies, encode_replies, pack, reply_logprobs
+from alignvec.provenance import provenance
 from alignvec.train.config import TrainConfig
 from alignvec.train.listwise import ListwiseCollator, ListwiseDPOTrainer
 from alignvec.train.progress import TrainingProgress, track
 from alignvec.train.reference import cached_reference
-
-VERSIONED = ("alignvec", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 def train_side(config: TrainConfig, side: str, out: Path) -> Path:
@@ -63,8 +60,7 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     record |= {
         "rows": len(rows),
         "tokens_a_pass": sum(row.packed_length for row in encoded),
-        "versions": {name: version(name) for name in VERSIONED},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {base.device.type}",
+        "provenance": provenance().model_dump(),
         "history": trainer.state.log_history,
     }
     write_text(out / "run.json", json.dumps(record, indent=1))

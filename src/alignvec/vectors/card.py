@@ -41,6 +41,7 @@ class CurvePoint(_Strict):
         coefficient: λ.
         preference_rate: kind of meter (`per_token`, `raw`, `implicit`) to level to rate.
         margin: mean implicit reward of the highest level over the lowest, nats per token.
+        margin_sum: the same summed over each reply, nats.
         level_rate: level to share of generated replies that the judge assigns to it; empty if none were generated.
         degenerate: share of generated replies that are empty or loop; missing if none were generated.
     """
@@ -48,6 +49,7 @@ class CurvePoint(_Strict):
     coefficient: float
     preference_rate: dict[str, dict[str, Interval]]
     margin: Interval
+    margin_sum: Interval
     level_rate: dict[str, Interval] = Field(default_factory=dict)
     degenerate: Interval | None = None
 

@@ -96,7 +96,7 @@ def load_vector(folder: Path, *, dtype: torch.dtype = torch.float32) -> Alignmen
     return AlignmentVector(card, positive, negative)
 
 
-def load_vectors(folder: Path) -> dict[str, Path]:
+def find_vectors(folder: Path) -> dict[str, Path]:
     """Names of the vectors in the subfolders of `folder` (or of `folder` itself, if it is one), with their paths."""
     places = [folder] if (folder / CARD).is_file() else sorted(p.parent for p in folder.glob(f"*/{CARD}"))
     return {load_card(place).name: place for place in places}

@@ -1,0 +1,41 @@
+"""The `alignvec` command: parse, call one function, print."""
+
+import sys
+
+import typer
+
+from alignvec.cli.ask import ask
+from alignvec.cli.chat import chat
+from alignvec.cli.demo import demo
+from alignvec.cli.extract import extract
+from alignvec.cli.inspect import inspect
+from alignvec.cli.sweep import sweep
+from alignvec.cli.train import train
+from alignvec.errors import AlignvecError
+
+app = typer.Typer(
+    name="alignvec",
+    help="Alignment as a knob: train, subtract, and turn preferences up, down or past zero at inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (demo, ask, chat, sweep, inspect, train, extract):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except AlignvecError as error:
+        print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it can", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""`alignvec ask`: one question, several settings side by side."""
+
+from typing import Annotated
+
+import typer
+
+from alignvec.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    MaxNewTokensOption,
+    ModelOption,
+    OtherBaseOption,
+    SeedOption,
+    TemperatureOption,
+    VectorsOption,
+    load_knobbed,
+    named_settings,
+    print_json,
+)
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="what to ask")],
+    knob: Annotated[
+        list[str] | None,
+        typer.Option("--knob", help="a setting such as legal=-1 or legal=1,medical=0.5; repeatable; default: base"),
+    ] = None,
+    model: ModelOption = "demo",
+    vectors: VectorsOption = None,
+    max_new_tokens: MaxNewTokensOption = 160,
+    temperature: TemperatureOption = 0.7,
+    seed: SeedOption = 0,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    allow_other_base: OtherBaseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Answer one question under several knob settings, in one batch."""
+    from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+    from alignvec.steer.sampling import Sampling
+
+    named = named_settings(vectors)
+    settings = [parse_knobs(text, settings=named) for text in knob or ["base"]]
+    for setting in settings:
+        check_knobs(setting, named)
+    knobbed = load_knobbed(model, vectors, dtype=dtype, device=device, allow_other_base=allow_other_base)
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    replies = knobbed.generate([question] * len(settings), settings, sampling)
+    if json:
+        rows = [{"knobs": s, "reply": r} for s, r in zip(settings, replies, strict=True)]
+        print_json({"question": question, "model": model, "sampling": sampling.model_dump(), "replies": rows})
+        return
+    for setting, reply in zip(settings, replies, strict=True):
+        typer.secho(f"── {format_knobs(setting)} ──", bold=True)
+        typer.echo(f"{reply}\n")

@@ -1,0 +1,92 @@
+"""`alignvec sweep`: turn one knob over a range of λ and measure."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alignvec.cli.common import (
+    DataOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    LimitOption,
+    MaxNewTokensOption,
+    ModelOption,
+    OtherBaseOption,
+    SeedOption,
+    Split,
+    TemperatureOption,
+    load_knobbed,
+    print_json,
+    print_table,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from alignvec.evaluate.sweep import SweepResult
+
+
+def sweep(
+    vector: Annotated[Path, typer.Argument(help="folder of the vector")],
+    coefficients: Annotated[str, typer.Option("--lambda", help="values of λ, by commas")] = "-1,-0.5,0,0.5,1",
+    data: DataOption = None,
+    split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "test",
+    limit: LimitOption = None,
+    generate: Annotated[
+        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default all")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for JSON, CSV, replies and plot")] = None,
+    model: ModelOption = "demo",
+    temperature: TemperatureOption = 0.7,
+    max_new_tokens: MaxNewTokensOption = 160,
+    seed: SeedOption = 0,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    allow_other_base: OtherBaseOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure preference rates, margins and level rates of a knob over λ, on held-out queries."""
+    from alignvec.data.load import load_rows, shipped_file
+    from alignvec.evaluate.judge import judge_for
+    from alignvec.evaluate.sweep import parse_coefficients
+    from alignvec.evaluate.sweep import sweep as run
+    from alignvec.steer.sampling import Sampling
+    from alignvec.vectors.store import load_card
+
+    card = load_card(vector)
+    path = data or shipped_file(card.domain or card.name)
+    rows = load_rows(path, split=split, limit=limit)
+    values = parse_coefficients(coefficients)
+    judge = None if generate == 0 else judge_for(path)
+    knobbed = load_knobbed(model, [vector], dtype=dtype, device=device, allow_other_base=allow_other_base)
+    with progress() as advance:
+        result = run(
+            knobbed,
+            card.name,
+            rows,
+            data=f"{path.name} {split}",
+            coefficients=values,
+            judge=judge,
+            generate=generate,
+            sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed),
+            out=out,
+            advance=advance,
+        )
+    if json:
+        print_json(result)
+    else:
+        show_sweep(result, out)
+
+
+def show_sweep(result: "SweepResult", out: Path | None) -> None:
+    """Print the curve as a table, the judge's accuracy under it, and where the files are."""
+    from alignvec.evaluate.sweep import table
+
+    columns, rows = table(result)
+    print_table(columns, rows, title=f"{result.vector} on {result.queries} queries ({result.data})")
+    if result.judge:
+        typer.echo(result.judge.summary())
+        typer.echo(result.judge.confusion_text())
+    if out:
+        typer.echo(f"{out}: sweep.json sweep.csv replies.jsonl sweep.png")

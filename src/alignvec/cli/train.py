@@ -1,0 +1,56 @@
+"""`alignvec train`: from a recipe to a vector."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from alignvec.cli.common import JsonOption, print_json
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as recipes/medical.yaml")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the runs and the vector")],
+    model: Annotated[str | None, typer.Option("--model", help="another base model than the recipe's")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="another data file than the recipe's")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="train on the first N rows only")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="another seed than the recipe's")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="another number of passes")] = None,
+    loss: Annotated[Literal["sigmoid", "ipo"] | None, typer.Option("--loss", help="preference loss")] = None,
+    sft_weight: Annotated[float | None, typer.Option("--sft-weight", help="0: preference loss alone")] = None,
+    form: Annotated[
+        Literal["hinged", "two-sided", "one-sided"] | None, typer.Option("--form", help="how the runs are combined")
+    ] = None,
+    full: Annotated[bool | None, typer.Option("--full/--lora", help="train all weights, or low-rank factors")] = None,
+    storage: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, typer.Option("--storage", help="dtype of the stored vector")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train the sides of a vector with DPO, subtract the base, and save the vector to OUT/vector.
+
+    Killed at any point, the same command goes on from the last checkpoint.
+    """
+    from alignvec.train.config import load_recipe
+
+    config = load_recipe(
+        recipe,
+        base=model,
+        data=data,
+        limit=limit,
+        seed=seed,
+        epochs=epochs,
+        loss=loss,
+        sft_weight=sft_weight,
+        form=form,
+        full=full,
+    )
+    import torch
+
+    from alignvec.train.vector import train_vector
+
+    folder = train_vector(config, out, dtype=getattr(torch, storage) if storage else None)
+    if json:
+        print_json({"vector": str(folder), "config": config.model_dump(mode="json")})
+    else:
+        typer.echo(f"vector: {folder}\ntry it: alignvec ask '...' --vectors {folder} --knob {config.name}=1")

@@ -1,0 +1,141 @@
+"""A level judge that needs no network: a classifier over the training replies, its own accuracy beside its verdicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from alignvec.data.load import SHIPPED, levels_of, load_rows
+from alignvec.data.schema import PreferenceRow
+from alignvec.errors import DataError
+from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.vectors.card import Interval
+
+TEST_ONLY = ("general", "ratings")
+"""Shipped files that have no training rows."""
+
+
+class JudgeReport(BaseModel):
+    """How far the judge can be trusted, on reference replies it was not trained on.
+
+    Attributes:
+        trained_on: number of training replies.
+        held_out: number of held-out replies.
+        accuracy: share of them judged right, with its interval.
+        length_accuracy: the same for a judge that sees only the number of words: what length alone gives away.
+        confusion: true level to (judged level to number of replies).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trained_on: int
+    held_out: int
+    accuracy: Interval
+    length_accuracy: Interval
+    confusion: dict[str, dict[str, int]]
+
+    def summary(self) -> str:
+        """One line for people."""
+        a, n = self.accuracy, self.length_accuracy
+        return (
+            f"judge: {a.value:.2f} [{a.low:.2f}, {a.high:.2f}] right on {self.held_out} held-out reference replies "
+            f"(word count alone: {n.value:.2f}); generated prose is harder, see docs/results"
+        )
+
+    def confusion_text(self) -> str:
+        """True level to verdicts, on the held-out reference replies."""
+        rows = (f"{true}: " + ", ".join(f"{n} {v}" for v, n in row.items()) for true, row in self.confusion.items())
+        return "judge's verdicts by true level: " + "; ".join(rows)
+
+
+@dataclass(frozen=True)
+class LevelJudge:
+    """Assigns one of the levels to a reply.
+
+    Attributes:
+        levels: names of the levels, lowest first.
+        report: the judge's own accuracy.
+    """
+
+    levels: tuple[str, ...]
+    report: JudgeReport
+    _classifier: Any
+
+    def verdicts(self, replies: Sequence[str]) -> list[str]:
+        """Level of each reply."""
+        return [str(level) for level in self._classifier.predict(list(replies))] if replies else []
+
+
+def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow], levels: Sequence[str]) -> LevelJudge:
+    """TF-IDF over words and word pairs, then logistic regression; deterministic.
+
+    Args:
+        train: rows to learn from.
+        held_out: rows of other personas, for the report.
+        levels: levels to tell apart.
+
+    Raises:
+        DataError: if a persona is in both.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    if shared := {r.persona for r in train} & {r.persona for r in held_out}:
+        raise DataError(f"{len(shared)} personas are in the judge's training and held-out rows; split by persona")
+    texts, labels, _ = _flat(train, levels)
+    judge = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
+        LogisticRegression(C=10.0, max_iter=1000),
+    ).fit(texts, labels)
+    length = make_pipeline(FunctionTransformer(_word_counts), StandardScaler(), LogisticRegression(max_iter=1000)).fit(
+        texts, labels
+    )
+    return LevelJudge(tuple(levels), _report(judge, length, len(texts), held_out, levels), judge)
+
+
+def judge_for(data: Path) -> LevelJudge:
+    """The judge of a data file: trained on its train split, checked on its test split.
+
+    Shipped data gets one judge for all its domains, trained on all of them.
+
+    Raises:
+        DataError: if the file has no train or no test split.
+    """
+    shipped = data.resolve().parent == SHIPPED
+    files = [path for path in sorted(SHIPPED.glob("*.jsonl")) if path.stem not in TEST_ONLY] if shipped else [data]
+    train = [row for path in files for row in load_rows(path, split="train")]
+    held_out = [row for path in files for row in load_rows(path, split="test")]
+    return train_judge(train, held_out, levels_of(train))
+
+
+def _report(
+    judge: Any, length: Any, trained_on: int, held_out: Sequence[PreferenceRow], levels: Sequence[str]
+) -> JudgeReport:
+    texts, labels, personas = _flat(held_out, levels)
+    said = [str(v) for v in judge.predict(texts)]
+    by_length = [str(v) for v in length.predict(texts)]
+    confusion = {true: dict.fromkeys(levels, 0) for true in levels}
+    for true, verdict in zip(labels, said, strict=True):
+        confusion[true][verdict] += 1
+    return JudgeReport(
+        trained_on=trained_on,
+        held_out=len(texts),
+        accuracy=bootstrap_mean([float(a == b) for a, b in zip(said, labels, strict=True)], personas),
+        length_accuracy=bootstrap_mean([float(a == b) for a, b in zip(by_length, labels, strict=True)], personas),
+        confusion=confusion,
+    )
+
+
+def _flat(rows: Sequence[PreferenceRow], levels: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    items = [(row.responses[level], level, row.persona) for row in rows for level in levels]
+    texts, labels, personas = (list(column) for column in zip(*items, strict=True))
+    return texts, labels, personas
+
+
+def _word_counts(texts: Sequence[str]) -> Any:
+    return np.array([[len(text.split())] for text in texts], dtype=np.float64)

@@ -1,0 +1,71 @@
+"""The λ curve as a picture: what the model prefers, what it says, and the margin between the extremes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignvec.files import storage_errors
+
+if TYPE_CHECKING:
+    from alignvec.evaluate.sweep import SweepResult
+    from alignvec.vectors.card import Interval
+
+COLOURS = ("#b3541e", "#6b7a8f", "#1b6ca8", "#4d8b31", "#7b4ea3")
+
+
+def plot_sweeps(results: Sequence["SweepResult"], path: Path) -> None:
+    """Draw one row of panels a sweep into a PNG.
+
+    Raises:
+        StorageError: if the picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.6 * len(results)), layout="constrained")
+    for result, axes in zip(results, figure.subplots(len(results), 3, squeeze=False), strict=True):
+        _draw(result, axes)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+
+
+def plot_sweep(result: "SweepResult", path: Path) -> None:
+    """Draw one sweep into a PNG.
+
+    Raises:
+        StorageError: if the picture cannot be written.
+    """
+    plot_sweeps([result], path)
+
+
+def _draw(result: "SweepResult", axes: Any) -> None:
+    said, preferred, margin = axes
+    points = result.curve
+    for colour, level in zip(COLOURS, result.levels, strict=False):
+        _band(said, [(p.coefficient, p.level_rate.get(level)) for p in points], colour, level)
+        rates = [(p.coefficient, p.preference_rate.get("per_token", {}).get(level)) for p in points]
+        _band(preferred, rates, colour, level)
+    degenerate = [(p.coefficient, p.degenerate) for p in points if p.degenerate]
+    if degenerate:
+        said.plot([x for x, _ in degenerate], [y.value for _, y in degenerate], "k:", linewidth=1, label="degenerate")
+    said.set(title=f"{result.vector}: level of {result.generated} generated replies", ylabel="level rate")
+    preferred.set(title="likeliest reference reply (per token)", ylabel=f"preference rate, {result.queries} queries")
+    for axis in (said, preferred):
+        axis.set_ylim(-0.03, 1.03)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8)
+    _band(margin, [(p.coefficient, p.margin) for p in points], "#333333", "")
+    margin.axhline(0, color="0.7", linewidth=0.8)
+    highest, lowest = result.levels[-1], result.levels[0]
+    margin.set(title=f"implicit reward, {highest} over {lowest}", ylabel="nats per token")
+    for axis in axes:
+        axis.axvline(0, color="0.85", linewidth=0.8, zorder=0)
+        axis.set_xlabel(f"λ of the {result.vector} knob ({result.data})", fontsize=8)
+
+
+def _band(axis: Any, values: Sequence[tuple[float, "Interval | None"]], colour: str, label: str) -> None:
+    known = [(x, y) for x, y in values if y is not None]
+    if known:
+        xs = [x for x, _ in known]
+        axis.plot(xs, [y.value for _, y in known], "o-", color=colour, label=label or None, markersize=4)
+        axis.fill_between(xs, [y.low for _, y in known], [y.high for _, y in known], color=colour, alpha=0.15)

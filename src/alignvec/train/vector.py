@@ -1,0 +1,53 @@
+"""From a recipe to a vector: train its sides, subtract the base, combine them."""
+
+from pathlib import Path
+
+import torch
+
+from alignvec.data.pairs import parse_order
+from alignvec.provenance import versions
+from alignvec.train.config import TrainConfig
+from alignvec.train.dpo import train_side
+from alignvec.vectors.extract import extract
+from alignvec.vectors.store import save_vector
+from alignvec.vectors.vector import AlignmentVector, hinged, two_sided
+
+
+def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = None) -> Path:
+    """Train what the recipe names and write the vector to `out/vector`; returns that folder.
+
+    `out/positive` and `out/negative` keep the runs. Killed at any point, the same call goes on.
+
+    Args:
+        dtype: storage dtype of the vector; default: as trained.
+
+    Raises:
+        AlignvecError: see `train_side` and `extract`.
+    """
+    one_sided = {}
+    for side, order in config.orders().items():
+        trained = train_side(config, side, out / side)
+        levels = tuple(reversed(parse_order(config.order).levels))
+        one_sided[side] = extract(
+            config.base,
+            str(trained),
+            name=config.name,
+            domain=config.name,
+            levels=levels,
+            recipe={**config.model_dump(mode="json", exclude={"data"}), "side": side, "order": order},
+            versions=versions(),
+        )
+    vector = combine(config, one_sided)
+    save_vector(vector, out / "vector", dtype=dtype)
+    return out / "vector"
+
+
+def combine(config: TrainConfig, one_sided: dict[str, AlignmentVector]) -> AlignmentVector:
+    """The vector of the recipe's form from its one-sided vectors."""
+    positive = one_sided["positive"]
+    if config.form == "one-sided":
+        return positive
+    make = hinged if config.form == "hinged" else two_sided
+    vector = make(positive, one_sided["negative"])
+    recipe = {**config.model_dump(mode="json", exclude={"data"}), "orders": config.orders()}
+    return AlignmentVector(vector.card.model_copy(update={"recipe": recipe}), vector.positive, vector.negative)

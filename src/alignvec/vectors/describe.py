@@ -1,0 +1,74 @@
+"""A vector in words."""
+
+from alignvec.vectors.card import Card, Interval, Measurement
+from alignvec.vectors.delta import LowRankDelta
+from alignvec.vectors.vector import AlignmentVector, Deltas
+
+_METHODS = {
+    "one-sided": "one-sided: λ·(θ₊ − θ_base)",
+    "two-sided": "two-sided: λ·(θ₊ − θ₋)/2",
+    "hinged": "hinged: λ > 0 adds λ·(θ₊ − θ_base), λ < 0 adds |λ|·(θ₋ − θ_base)",
+}
+
+
+def describe(vector: AlignmentVector) -> str:
+    """Several lines: what the vector is, its base, its tensors, how to set it, and what was measured."""
+    card = vector.card
+    lines = [
+        f"{card.name}: an alignment vector" + (f" for the domain {card.domain}" if card.domain else ""),
+        f"  method    {_METHODS.get(card.method, card.method)}",
+        f"  base      {card.base.name} (fingerprint {card.base.fingerprint[:12]})",
+        f"  tensors   {_tensors(vector)}",
+        f"  licence   {card.licence}",
+    ]
+    if card.levels:
+        lines.append(f"  levels    {' < '.join(card.levels)}")
+    if card.settings:
+        settings = ", ".join(f"{level} at λ = {value:g}" for level, value in card.settings.items())
+        lines.append(f"  settings  {settings}")
+    if card.recipe:
+        lines.append(f"  recipe    {_recipe(card)}")
+    lines += [f"  {name.replace('_', ' ')} error at most {value:.1e}" for name, value in card.error.items()]
+    if card.measured:
+        lines += _measured(card.measured)
+    if card.notes:
+        lines.append(f"  notes     {card.notes}")
+    return "\n".join(lines)
+
+
+def _tensors(vector: AlignmentVector) -> str:
+    def one(deltas: Deltas) -> str:
+        ranks = sorted({d.rank for d in deltas.values() if isinstance(d, LowRankDelta)})
+        dense = sum(not isinstance(d, LowRankDelta) for d in deltas.values())
+        low = len(deltas) - dense
+        parts = [f"{low} low-rank (rank {'-'.join(map(str, ranks))})"] if low else []
+        return ", ".join(parts + ([f"{dense} dense"] if dense else []))
+
+    if vector.negative is None:
+        return one(vector.positive)
+    return f"{one(vector.positive)} for λ > 0; {one(vector.negative)} for λ < 0"
+
+
+def _recipe(card: Card) -> str:
+    keys = ("order", "orders", "loss", "beta", "sft_weight", "rank", "learning_rate", "epochs", "dtype", "seed")
+    return ", ".join(f"{key} {card.recipe[key]}" for key in keys if card.recipe.get(key) is not None)
+
+
+def _measured(measured: Measurement) -> list[str]:
+    levels = list(next((p.level_rate for p in measured.curve if p.level_rate), {}))
+    sampling = ", ".join(f"{key} {value}" for key, value in measured.generation.items())
+    lines = [
+        f"  measured on {measured.queries} queries ({measured.data}), 95 % intervals",
+        f"  generated with {sampling}",
+        f"  {measured.judge}",
+        "      λ  margin, nats a token" + "".join(f"  {level + ' rate':>20}" for level in levels) + "  degenerate",
+    ]
+    for point in measured.curve:
+        rates = "".join(f"  {_interval(point.level_rate.get(level)):>20}" for level in levels)
+        broken = f"  {point.degenerate.value:10.2f}" if point.degenerate else ""
+        lines.append(f"  {point.coefficient:5g}  {_interval(point.margin):>21}{rates}{broken}")
+    return lines
+
+
+def _interval(interval: Interval | None) -> str:
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if interval else "not measured"
