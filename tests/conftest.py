@@ -23,7 +23,8 @@ TEMPLATE = (
 
 def write_tiny_model(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
     """Save a 2-layer Llama with random weights and a byte-level tokenizer."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models as tokenizer_models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+    from tokenizers import models as tokenizer_models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -81,7 +82,9 @@ def make_vector(tiny_folder: Path) -> MakeVector:
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     }
 
-    def make(name: str = "medical", *, hinged: bool = True, rank: int = 2, seed: int = 0, scale: float = 0.1) -> AlignmentVector:
+    def make(
+        name: str = "medical", *, hinged: bool = True, rank: int = 2, seed: int = 0, scale: float = 0.1
+    ) -> AlignmentVector:
         generator = torch.Generator().manual_seed(seed)
 
         def side() -> dict[str, Delta]:
@@ -119,7 +122,7 @@ def preference_record(number: int, split: str, domain: str = "medical") -> dict[
         "responses": {
             "avoidance": f"Please ask somebody qualified about that, number {number}.",
             "generic": f"Keep regular hours, skip late coffee and dim the lights, number {number}.",
-            "expert": f"Stimulus control and sleep restriction at 85 percent efficiency are first line, number {number}.",
+            "expert": f"Stimulus control and sleep restriction at 85 percent come first, number {number}.",
         },
     }
 

@@ -37,6 +37,7 @@ def sweep(
         int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default all")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder for JSON, CSV, replies and plot")] = None,
+    card: Annotated[bool, typer.Option("--card", help="keep the curve in the vector's card")] = False,
     model: ModelOption = "demo",
     temperature: TemperatureOption = 0.7,
     max_new_tokens: MaxNewTokensOption = 160,
@@ -52,10 +53,10 @@ def sweep(
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.evaluate.sweep import sweep as run
     from alignvec.steer.sampling import Sampling
-    from alignvec.vectors.store import load_card
+    from alignvec.vectors.store import load_card, save_card
 
-    card = load_card(vector)
-    path = data or shipped_file(card.domain or card.name)
+    described = load_card(vector)
+    path = data or shipped_file(described.domain or described.name)
     rows = load_rows(path, split=split, limit=limit)
     values = parse_coefficients(coefficients)
     judge = None if generate == 0 else judge_for(path)
@@ -63,7 +64,7 @@ def sweep(
     with progress() as advance:
         result = run(
             knobbed,
-            card.name,
+            described.name,
             rows,
             data=f"{path.name} {split}",
             coefficients=values,
@@ -73,6 +74,8 @@ def sweep(
             out=out,
             advance=advance,
         )
+    if card:
+        save_card(vector, described.model_copy(update={"measured": result.measurement()}))
     if json:
         print_json(result)
     else:
@@ -89,4 +92,4 @@ def show_sweep(result: "SweepResult", out: Path | None) -> None:
         typer.echo(result.judge.summary())
         typer.echo(result.judge.confusion_text())
     if out:
-        typer.echo(f"{out}: sweep.json sweep.csv replies.jsonl sweep.png")
+        typer.echo(f"{out}: sweep.json sweep.csv sweep.png replies.jsonl replies.md")

@@ -25,6 +25,8 @@ from alignvec.steer.sampling import Sampling
 from alignvec.vectors.card import CurvePoint, Interval, Measurement
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+READ = 10
+"""Queries whose replies are written out for people."""
 
 
 class Reply(BaseModel):
@@ -102,7 +104,7 @@ def sweep(
         judge: gives generated replies their level; without one nothing is generated.
         generate: number of rows to generate replies for, the first ones; default all.
         sampling: how replies are decoded.
-        out: folder for sweep.json, sweep.csv, sweep.png, replies.jsonl and the journal that a killed run goes on from.
+        out: folder for what `write_sweep` writes and the journal that a killed run goes on from.
         batch_size: replies generated at once.
         advance: called with a task's name, what was done and the total.
 
@@ -187,12 +189,25 @@ def table(result: SweepResult) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
+def replies_text(result: SweepResult, count: int = READ) -> str:
+    """Markdown with the replies to the first `count` queries at every λ, unpicked."""
+    lines = [f"# {result.vector}: replies to the first {count} queries of {result.data}, unpicked", ""]
+    lines += [f"Decoding: {result.sampling.model_dump()}. The level in brackets is the judge's.", ""]
+    for row in list(dict.fromkeys(reply.row for reply in result.replies))[:count]:
+        mine = [reply for reply in result.replies if reply.row == row]
+        lines += [f"## {row}", "", f"> {' '.join(mine[0].query.split())}", ""]
+        for reply in mine:
+            verdict = f"{reply.level}, degenerate" if reply.degenerate else reply.level
+            lines += [f"**λ = {reply.coefficient:g}** ({verdict}): {' '.join(reply.reply.split())}", ""]
+    return "\n".join(lines)
+
+
 def _cell(interval: Interval | None) -> str:
     return f"{interval.value:.2f} [{interval.low:.2f},{interval.high:.2f}]" if interval else "-"
 
 
 def write_sweep(result: SweepResult, out: Path) -> None:
-    """Write sweep.json, sweep.csv, replies.jsonl and sweep.png into a folder, each atomically.
+    """Write sweep.json, sweep.csv, sweep.png, replies.jsonl and replies.md into a folder, each atomically.
 
     Raises:
         StorageError: if it cannot be written.
@@ -201,6 +216,7 @@ def write_sweep(result: SweepResult, out: Path) -> None:
 
     write_text(out / "sweep.json", result.model_dump_json(indent=1, exclude={"replies"}) + "\n")
     write_text(out / "sweep.csv", _csv(result))
+    write_text(out / "replies.md", replies_text(result))
     write_text(out / "replies.jsonl", "".join(reply.model_dump_json() + "\n" for reply in result.replies))
     plot_sweep(result, out / "sweep.png")
 

@@ -22,7 +22,7 @@ def track(items: Iterable[T], what: str) -> Iterator[T]:
 
 
 class TrainingProgress(TrainerCallback):
-    """A bar over optimiser steps with the last loss and reward margin."""
+    """A bar over optimiser steps with the last loss and reward margin; in a log file, a line every ten steps."""
 
     def __init__(self) -> None:
         self._bar = _bar()
@@ -37,6 +37,8 @@ class TrainingProgress(TrainerCallback):
         if logs and "loss" in logs:
             text = f"loss {float(logs['loss']):.3f}  margin {float(logs['rewards/margins']):.2f}"
             self._bar.update(self._task, completed=state.global_step, description=text)
+            if not self._bar.console.is_terminal and state.global_step % 10 == 0:
+                self._bar.console.print(f"step {state.global_step} of {state.max_steps}: {text}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Close the bar."""

@@ -1,0 +1,75 @@
+"""Bootstrap intervals against normal theory."""
+
+import math
+
+import numpy as np
+import pytest
+
+from alignvec.evaluate.statistics import bootstrap_mean
+
+
+def names(count: int, *, size: int = 1) -> list[str]:
+    return [f"persona {i // size}" for i in range(count)]
+
+
+def test_the_value_is_the_plain_mean() -> None:
+    values = [0.25, 1.0, -3.0, 7.5]
+    assert bootstrap_mean(values, ["a", "a", "a", "b"]).value == math.fsum(values) / 4
+
+
+def test_many_independent_groups_give_the_interval_of_normal_theory() -> None:
+    values = np.random.default_rng(1).normal(2.0, 3.0, size=400)
+    found = bootstrap_mean(values.tolist(), names(400))
+    half = 1.959964 * values.std() / math.sqrt(400)
+    assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_a_share_has_the_width_of_a_binomial() -> None:
+    found = bootstrap_mean([1.0] * 120 + [0.0] * 280, names(400))
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * math.sqrt(0.3 * 0.7 / 400), rel=0.1)
+
+
+def test_groups_of_equal_values_widen_the_interval_as_if_each_were_one() -> None:
+    values = np.random.default_rng(2).normal(size=100)
+    alone = bootstrap_mean(values.tolist(), names(100))
+    clustered = bootstrap_mean(np.repeat(values, 4).tolist(), names(400, size=4))
+    naive = bootstrap_mean(np.repeat(values, 4).tolist(), names(400))
+    assert clustered.high - clustered.low == pytest.approx(alone.high - alone.low, rel=1e-9)
+    assert (clustered.high - clustered.low) / (naive.high - naive.low) == pytest.approx(2.0, rel=0.1)
+
+
+def test_opposite_values_in_every_group_leave_no_doubt() -> None:
+    found = bootstrap_mean([1.0, -1.0] * 50, names(100, size=2))
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_unequal_groups_count_by_their_queries() -> None:
+    found = bootstrap_mean([1.0, 0.0, 0.0, 0.0], ["a", "b", "b", "b"])
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
+
+
+def test_one_group_has_no_spread() -> None:
+    found = bootstrap_mean([0.0, 1.0], ["only", "only"])
+    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_the_seed_alone_decides_the_draws() -> None:
+    values = np.random.default_rng(3).normal(size=30).tolist()
+    first = bootstrap_mean(values, names(30), seed=4)
+    assert first == bootstrap_mean(values, names(30), seed=4)
+    other = bootstrap_mean(values, names(30), seed=5)
+    assert other != first
+    assert other.value == first.value
+
+
+def test_the_order_of_the_queries_does_not_matter() -> None:
+    values = np.random.default_rng(6).integers(0, 2, size=30).astype(float).tolist()
+    groups = names(30, size=3)
+    assert bootstrap_mean(values[::-1], groups[::-1]) == bootstrap_mean(values, groups)
+
+
+@pytest.mark.parametrize(("values", "groups"), [([], []), ([1.0], []), ([1.0], ["a", "b"])])
+def test_no_values_or_unmatched_groups_are_an_error(values: list[float], groups: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"{len(values)} values for {len(groups)} groups"):
+        bootstrap_mean(values, groups)
