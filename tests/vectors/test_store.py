@@ -59,8 +59,9 @@ def test_a_round_trip_changes_no_bit(make_vector: MakeVector, tmp_path: Path, hi
     loaded = load_vector(tmp_path / "v")
     assert_identical(loaded.positive, vector.positive)
     assert_identical(loaded.negative, vector.negative)
-    assert loaded.card == stored.card
-    assert loaded.card.model_copy(update={"files": {}}) == vector.card
+    card = loaded.card.model_dump(mode="json")
+    assert card == stored.card.model_dump(mode="json")
+    assert {**card, "files": {}} == vector.card.model_dump(mode="json")
     assert set(loaded.card.files) == set(ADAPTERS[: 1 + hinged])
 
 

@@ -52,6 +52,7 @@ class SweepResult(BaseModel):
         generated: number of queries replied to at every λ.
         curve: one point a λ.
         judge: the judge's own accuracy; None if nothing was generated.
+        replies: the generated replies; stored beside, in `replies.jsonl`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,7 +66,7 @@ class SweepResult(BaseModel):
     sampling: Sampling
     curve: tuple[CurvePoint, ...]
     judge: JudgeReport | None
-    replies: tuple[Reply, ...]
+    replies: tuple[Reply, ...] = ()
     provenance: Provenance
 
     def measurement(self) -> Measurement:

@@ -1,0 +1,208 @@
+"""Batches whose rows have different knobs, against every row alone; and what a knobbed model refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MakeVector, write_tiny_model
+from hypothesis import given, settings, strategies as st
+
+from alignvec import models
+from alignvec.errors import AlignvecError, DataError, KnobError, VectorError
+from alignvec.logprobs import encode_replies
+from alignvec.models import BaseModel
+from alignvec.steer.model import KnobbedModel
+from alignvec.steer.sampling import GREEDY, Sampling
+from alignvec.vectors.delta import DenseDelta, LowRankDelta
+from alignvec.vectors.vector import AlignmentVector
+
+QUERIES = [
+    f"{start} {number}?" for number, start in enumerate(["How", "What about a longer question", "Why not", ""] * 2)
+]
+ROWS: list[dict[str, float]] = [
+    {},
+    {"medical": 1.0},
+    {"medical": -1.0, "legal": 0.5},
+    {"legal": -2.0},
+    {"financial": 1.5},
+    {"medical": 0.3, "legal": 0.3, "financial": -0.3},
+    {"medical": 0.0},
+    {"medical": 2.0, "financial": -1.0},
+]
+GREEDY_SHORT = GREEDY.model_copy(update={"max_new_tokens": 12})
+SAMPLED = Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.1, max_new_tokens=12, seed=3)
+
+
+def partial_vectors(make_vector: MakeVector) -> list[AlignmentVector]:
+    """Medical changes every layer; legal (hinged) and financial (single) only some, with other ranks."""
+    legal, financial = make_vector("legal", rank=3, seed=2), make_vector("financial", hinged=False, rank=1, seed=3)
+    assert legal.negative is not None
+    return [
+        make_vector("medical", rank=2, seed=1),
+        replace(
+            legal,
+            positive={n: d for n, d in legal.positive.items() if "layers.0" in n and ("q_proj" in n or "up_proj" in n)},
+            negative={n: d for n, d in legal.negative.items() if "v_proj" in n or "down_proj" in n},
+        ),
+        replace(financial, positive={n: d for n, d in financial.positive.items() if "k_proj" in n or "o_proj" in n}),
+    ]
+
+
+@pytest.fixture
+def knobbed(tiny: BaseModel, make_vector: MakeVector) -> KnobbedModel:
+    return KnobbedModel(tiny, partial_vectors(make_vector))
+
+
+def as_dense(vector: AlignmentVector) -> AlignmentVector:
+    deltas = {n: DenseDelta(d.dense()) for n, d in vector.positive.items()}
+    return replace(vector, positive=deltas)
+
+
+def test_eight_rows_with_eight_settings_generate_as_each_alone(knobbed: KnobbedModel) -> None:
+    together = knobbed.generate(QUERIES, ROWS, GREEDY_SHORT)
+    alone = [knobbed.generate([q], row, GREEDY_SHORT)[0] for q, row in zip(QUERIES, ROWS, strict=True)]
+    assert together == alone
+    base = knobbed.generate(QUERIES, {}, GREEDY_SHORT)
+    assert [together[i] == base[i] for i in (0, 6)] == [True, True]
+    assert sum(a != b for a, b in zip(together, base, strict=True)) >= 4
+
+
+def test_eight_rows_with_eight_settings_score_as_each_alone(knobbed: KnobbedModel) -> None:
+    replies = ["Ask a doctor.", "Rest and drink enough.", "Paracetamol 15 mg/kg."]
+    encoded = [encode_replies(knobbed.base.tokenizer, q, replies, max_length=512) for q in QUERIES]
+    together = knobbed.score(encoded, ROWS)
+    for i, row in enumerate(ROWS):
+        torch.testing.assert_close(together[i], knobbed.score([encoded[i]], [row])[0], rtol=1e-5, atol=1e-4)
+    changed = (together - knobbed.score(encoded, {})).abs().amax(dim=1)
+    assert [value > 0.01 for value in changed.tolist()] == [any(row.values()) for row in ROWS]
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_logits_of_mixed_rows_are_those_of_each_alone(module_knobbed: KnobbedModel, data: st.DataObject) -> None:
+    row = st.dictionaries(st.sampled_from(["medical", "legal", "financial"]), st.floats(-2, 2, width=32))
+    rows = data.draw(st.lists(row, min_size=2, max_size=5))
+    ids = torch.randint(0, 250, (len(rows), 9), generator=torch.Generator().manual_seed(len(rows)))
+    with torch.no_grad(), module_knobbed.knobs(rows) as model:
+        together = model(ids).logits
+    for i, setting in enumerate(rows):
+        with torch.no_grad(), module_knobbed.knobs(setting) as model:
+            torch.testing.assert_close(together[i], model(ids[i : i + 1]).logits[0], rtol=1e-4, atol=5e-5)
+
+
+@pytest.fixture(scope="module")
+def module_knobbed(tiny_folder: Path, make_vector: MakeVector) -> KnobbedModel:
+    return KnobbedModel(models.load(str(tiny_folder), device="cpu"), partial_vectors(make_vector))
+
+
+def test_rows_at_zero_are_the_base_bit_for_bit_beside_turned_rows(knobbed: KnobbedModel) -> None:
+    ids = torch.arange(8 * 11).view(8, 11)
+    with torch.no_grad():
+        base = knobbed.base.model(ids).logits
+        with knobbed.knobs(ROWS) as model:
+            mixed = model(ids).logits
+    assert [torch.equal(mixed[i], base[i]) for i in range(8)] == [not any(row.values()) for row in ROWS]
+
+
+def test_with_gradients_the_logits_are_the_same(knobbed: KnobbedModel) -> None:
+    ids = torch.arange(8 * 11).view(8, 11)
+    with knobbed.knobs(ROWS) as model:
+        with torch.no_grad():
+            without = model(ids).logits
+        with_gradients = model(ids).logits
+    assert with_gradients.requires_grad
+    torch.testing.assert_close(with_gradients.detach(), without, rtol=1e-5, atol=2e-5)
+
+
+def test_sampled_replies_do_not_depend_on_the_batch(knobbed: KnobbedModel) -> None:
+    together = knobbed.generate(QUERIES, ROWS, SAMPLED)
+    assert together == [knobbed.generate([q], row, SAMPLED)[0] for q, row in zip(QUERIES, ROWS, strict=True)]
+    backwards = knobbed.generate(QUERIES[::-1], ROWS[::-1], SAMPLED)
+    assert backwards[::-1] == together
+
+
+def test_sampled_replies_repeat_by_seed_and_differ_between_seeds(knobbed: KnobbedModel) -> None:
+    first = knobbed.generate(QUERIES, ROWS, SAMPLED)
+    torch.manual_seed(99)
+    assert knobbed.generate(QUERIES, ROWS, SAMPLED) == first
+    other = knobbed.generate(QUERIES, ROWS, SAMPLED.model_copy(update={"seed": 4}))
+    assert sum(a != b for a, b in zip(first, other, strict=True)) >= 6
+
+
+@pytest.mark.parametrize("row", [{"medical": 1.0}, {"medical": 0.0}, {}], ids=["turned", "at zero", "empty"])
+@pytest.mark.parametrize("settings_", [3, 5])
+def test_as_many_settings_as_rows_are_needed(knobbed: KnobbedModel, row: dict[str, float], settings_: int) -> None:
+    ids = torch.arange(8).view(4, 2)
+    before = knobbed.base.model(ids).logits
+    with pytest.raises(KnobError, match=f"{settings_} knob settings for a batch of 4 rows"):
+        knobbed.generate(QUERIES[:4], [row] * settings_, GREEDY_SHORT)
+    assert torch.equal(knobbed.base.model(ids).logits, before)
+
+
+def test_as_many_settings_as_rows_are_needed_for_a_dense_vector_too(tiny: BaseModel, make_vector: MakeVector) -> None:
+    dense = KnobbedModel(tiny, [as_dense(make_vector(hinged=False))])
+    with pytest.raises(KnobError, match="3 knob settings for a batch of 2 rows"):
+        dense.generate(QUERIES[:2], [{"medical": 1.0}] * 3, GREEDY_SHORT)
+
+
+def test_no_setting_at_all_is_refused(knobbed: KnobbedModel) -> None:
+    with pytest.raises(AlignvecError):
+        knobbed.generate(QUERIES[:2], [], GREEDY_SHORT)
+
+
+def test_contexts_cannot_be_nested_and_the_outer_one_survives(knobbed: KnobbedModel) -> None:
+    ids = torch.arange(10).view(1, 10)
+    with torch.no_grad(), knobbed.knobs({"medical": 1.0}) as model:
+        before = model(ids).logits
+        with pytest.raises(KnobError, match="cannot be nested"), knobbed.knobs({"medical": 0.5}):
+            pytest.fail("a second context was entered")
+        assert torch.equal(model(ids).logits, before)
+
+
+def test_rows_cannot_differ_in_a_dense_vector(tiny: BaseModel, make_vector: MakeVector) -> None:
+    low, dense = make_vector("legal", seed=1), as_dense(make_vector("medical", hinged=False))
+    knobbed = KnobbedModel(tiny, [low, dense])
+    with pytest.raises(KnobError, match=r"differ in a dense vector \(medical\)"):
+        knobbed.generate(QUERIES[:2], [{"medical": 1.0}, {"medical": 0.5}], GREEDY_SHORT)
+    rows = [{"medical": 1.0, "legal": -1.0}, {"medical": 1.0, "legal": 0.5}]
+    together = knobbed.generate(QUERIES[:2], rows, GREEDY_SHORT)
+    assert together == [knobbed.generate([q], r, GREEDY_SHORT)[0] for q, r in zip(QUERIES[:2], rows, strict=True)]
+
+
+def test_two_vectors_of_one_name_are_refused(tiny: BaseModel, make_vector: MakeVector) -> None:
+    with pytest.raises(KnobError, match="same name"):
+        KnobbedModel(tiny, [make_vector(seed=0), make_vector(seed=1)])
+
+
+def test_another_base_is_refused_unless_it_is_allowed(tmp_path: Path, make_vector: MakeVector) -> None:
+    other = models.load(str(write_tiny_model(tmp_path / "other", seed=1)), device="cpu")
+    vector = make_vector(hinged=False)
+    with pytest.raises(VectorError, match=r"'medical' belongs to base .* --allow-other-base"):
+        KnobbedModel(other, [vector])
+    knobbed = KnobbedModel(other, [vector], allow_other_base=True)
+    ids = torch.arange(20).view(2, 10)
+    with torch.no_grad(), knobbed.knobs({"medical": 0.8}) as model:
+        turned = model(ids).logits
+    with torch.no_grad():
+        for name, weight in other.model.named_parameters():
+            if name in vector.positive:
+                weight += 0.8 * vector.positive[name].dense()
+        torch.testing.assert_close(turned, other.model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_low_rank_delta_of_no_linear_layer_is_refused(tiny: BaseModel, make_vector: MakeVector) -> None:
+    name = "model.embed_tokens.weight"
+    rows, columns = tiny.model.get_parameter(name).shape
+    vector = replace(
+        make_vector(hinged=False), positive={name: LowRankDelta(torch.ones(1, columns), torch.ones(rows, 1))}
+    )
+    with pytest.raises(
+        VectorError, match=r"model\.embed_tokens is a Embedding, not a linear layer; use a dense vector"
+    ):
+        KnobbedModel(tiny, [vector])
+
+
+def test_a_query_that_does_not_fit_the_context_is_refused(knobbed: KnobbedModel) -> None:
+    with pytest.raises(DataError, match="reply of up to 12 do not fit the model's context of 512"):
+        knobbed.generate(["Short?", "x" * 510], {}, GREEDY_SHORT)

@@ -1,0 +1,106 @@
+"""Knobs as text: what is read, what is refused, and that writing and reading are inverse."""
+
+import math
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from alignvec.errors import KnobError
+from alignvec.steer.knobs import check_knobs, format_knobs, merge_knobs, parse_knobs
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,10}", fullmatch=True)
+SETTINGS = {"medical": {"avoidance": -0.75, "generic": 0.0, "expert": 1.25}}
+
+
+@pytest.mark.parametrize(
+    ("text", "knobs"),
+    [
+        ("medical=0.5", {"medical": 0.5}),
+        ("medical=0.5,legal=-0.3", {"medical": 0.5, "legal": -0.3}),
+        (" medical = 1 , legal = -.5e-1 ", {"medical": 1.0, "legal": -0.05}),
+        ("medical=0", {"medical": 0.0}),
+        ("", {}),
+        ("   ", {}),
+        ("base", {}),
+    ],
+)
+def test_knobs_are_read(text: str, knobs: dict[str, float]) -> None:
+    assert parse_knobs(text) == knobs
+
+
+@given(st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=4))
+@example({"medical": 1 / 3})
+def test_what_is_written_is_read_back(knobs: dict[str, float]) -> None:
+    assert parse_knobs(format_knobs(knobs)) == knobs
+
+
+@pytest.mark.parametrize(
+    ("knobs", "text"),
+    [({}, "base"), ({"medical": 1.0}, "medical=1"), ({"medical": 0.5, "legal": -0.3}, "medical=0.5,legal=-0.3")],
+)
+def test_short_numbers_are_written_short(knobs: dict[str, float], text: str) -> None:
+    assert format_knobs(knobs) == text
+
+
+@given(st.text(alphabet="ab=,.-+e019 \n∞", max_size=20))
+def test_any_text_gives_finite_knobs_or_a_knob_error(text: str) -> None:
+    try:
+        knobs = parse_knobs(text)
+    except KnobError as error:
+        assert str(error)
+    else:
+        assert all(math.isfinite(value) for value in knobs.values())
+        assert len(knobs) == (0 if text.strip() in ("", "base") else text.count(",") + 1)
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999"])
+def test_a_coefficient_that_is_not_finite_is_refused(value: str) -> None:
+    with pytest.raises(KnobError, match=f"knob 'medical': {value} is not a finite number"):
+        parse_knobs(f"medical={value}")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_coefficient_that_is_not_finite_is_refused_in_code_too(value: float) -> None:
+    with pytest.raises(KnobError, match=f"'medical' has coefficient {value}"):
+        check_knobs({"medical": value}, ["medical"])
+
+
+def test_a_knob_given_twice_is_refused() -> None:
+    with pytest.raises(KnobError, match="knob 'medical' is given twice"):
+        parse_knobs("medical=0.5,legal=1,medical=0.5")
+
+
+@pytest.mark.parametrize("text", ["medical", "=0.5", "medical=", ",", "medical=0.5,", "base,medical=1", "="])
+def test_malformed_knobs_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(KnobError, match="write it like medical=0.5"):
+        parse_knobs(text)
+
+
+@pytest.mark.parametrize("value", ["half", "0,5", "0.5;legal=1", "1=2", "0x1"])
+def test_a_coefficient_that_is_no_number_is_refused(value: str) -> None:
+    with pytest.raises(KnobError):
+        parse_knobs(f"medical={value}")
+
+
+def test_levels_are_looked_up_in_the_settings() -> None:
+    assert parse_knobs("medical=expert,legal=0.5", settings=SETTINGS) == {"medical": 1.25, "legal": 0.5}
+    assert parse_knobs("medical=avoidance", settings=SETTINGS) == {"medical": -0.75}
+    assert parse_knobs("medical=0.1", settings=SETTINGS) == {"medical": 0.1}
+
+
+def test_an_unknown_level_lists_the_levels_of_that_vector_only() -> None:
+    with pytest.raises(KnobError, match=r"'wizard' is not a number or a level \(avoidance, generic, expert\)"):
+        parse_knobs("medical=wizard", settings=SETTINGS)
+    with pytest.raises(KnobError, match="'expert' is not a number; write it like legal=0.5"):
+        parse_knobs("legal=expert", settings=SETTINGS)
+
+
+def test_an_unknown_vector_lists_what_is_loaded() -> None:
+    with pytest.raises(KnobError, match=r"no vector named 'medcal' is loaded \(have: medical, legal\)"):
+        check_knobs({"legal": 1.0, "medcal": 0.0}, ["medical", "legal"])
+    with pytest.raises(KnobError, match=r"\(have: none\)"):
+        check_knobs({"medical": 0.5}, [])
+
+
+def test_a_later_setting_replaces_an_earlier_one() -> None:
+    assert merge_knobs([{"medical": 1.0, "legal": 0.5}, {}, {"medical": -1.0}]) == {"medical": -1.0, "legal": 0.5}

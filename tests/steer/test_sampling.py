@@ -1,0 +1,90 @@
+"""The sampler against the softmax it should draw from."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.stats import chi2
+
+from alignvec.steer.sampling import GREEDY, Sampling, logits_processors
+
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, 1.5, -1.0, 0.2])
+ROWS, STEPS = 50, 200
+
+
+def draw(sampling: Sampling, prompts: list[list[int]], steps: int) -> torch.Tensor:
+    """Sampled tokens, [steps, rows], for logits that never change."""
+    process = logits_processors(sampling, prompts, prompt_length=1)
+    ids = torch.zeros(len(prompts), 1, dtype=torch.long)
+    scores = LOGITS.expand(len(prompts), -1)
+    return torch.stack([process(ids, scores.clone()).argmax(dim=-1) for _ in range(steps)])
+
+
+def assert_drawn_from(tokens: torch.Tensor, probabilities: torch.Tensor) -> None:
+    """Pearson's chi-square test at 1e-4; tokens of probability 0 must not occur."""
+    counts = torch.bincount(tokens.flatten(), minlength=len(probabilities)).double()
+    possible = probabilities > 0
+    assert counts[~possible].sum() == 0
+    expected = probabilities[possible].double() * tokens.numel()
+    statistic = ((counts[possible] - expected) ** 2 / expected).sum().item()
+    assert statistic < chi2.ppf(1 - 1e-4, int(possible.sum()) - 1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_tokens_are_drawn_from_the_softmax(temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, top_p=1, repetition_penalty=1, seed=1)
+    tokens = draw(sampling, [[i] for i in range(ROWS)], STEPS)
+    expected = torch.softmax(LOGITS.double() / temperature, dim=-1)
+    assert_drawn_from(tokens, expected)
+    assert_drawn_from(tokens[0], expected)
+
+
+def test_successive_tokens_are_independent() -> None:
+    tokens = draw(Sampling(temperature=1, top_p=1, repetition_penalty=1, seed=2), [[i] for i in range(ROWS)], STEPS)
+    single = torch.softmax(LOGITS.double(), dim=-1)
+    pairs = tokens[0::2] * len(LOGITS) + tokens[1::2]
+    assert_drawn_from(pairs, torch.outer(single, single).flatten())
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
+    full = torch.softmax(LOGITS.double(), dim=-1)
+    ranked = full.sort(descending=True)
+    kept = ranked.indices[: int((ranked.values.cumsum(0) < 0.7).sum()) + 1]
+    nucleus = torch.zeros_like(full)
+    nucleus[kept] = full[kept] / full[kept].sum()
+    assert 1 < len(kept) < len(LOGITS)
+    tokens = draw(Sampling(temperature=1, top_p=0.7, repetition_penalty=1), [[i] for i in range(ROWS)], STEPS)
+    assert_drawn_from(tokens, nucleus)
+
+
+def test_rows_of_one_prompt_share_their_noise_and_others_do_not() -> None:
+    tokens = draw(Sampling(temperature=1, top_p=1, repetition_penalty=1), [[1, 2], [1, 2], [2, 1]], STEPS)
+    assert torch.equal(tokens[:, 0], tokens[:, 1])
+    agreement = (tokens[:, 0] == tokens[:, 2]).double().mean().item()
+    chance = (torch.softmax(LOGITS.double(), dim=-1) ** 2).sum().item()
+    assert agreement == pytest.approx(chance, abs=4 * (chance * (1 - chance) / STEPS) ** 0.5)
+
+
+def test_another_seed_draws_other_tokens() -> None:
+    first, second = (draw(Sampling(top_p=1, seed=seed), [[1]], STEPS) for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, draw(Sampling(top_p=1, seed=0), [[1]], STEPS))
+
+
+def test_greedy_takes_the_likeliest_token_every_time() -> None:
+    assert (draw(GREEDY, [[1], [2]], 5) == LOGITS.argmax()).all()
+
+
+def test_the_repetition_penalty_counts_the_reply_and_not_the_prompt() -> None:
+    process = logits_processors(Sampling(temperature=0, repetition_penalty=2), [[0]], prompt_length=1)
+    scores = process(torch.tensor([[0, 5, 6]]), LOGITS[None].clone())[0]
+    expected = LOGITS.clone()
+    expected[5], expected[6] = LOGITS[5] / 2, LOGITS[6] * 2
+    torch.testing.assert_close(scores, expected)
+
+
+@pytest.mark.parametrize(
+    "values", [{"temperature": -0.1}, {"top_p": 0}, {"top_p": 1.1}, {"max_new_tokens": 0}, {"seeds": 1}]
+)
+def test_values_that_cannot_work_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        Sampling.model_validate(values)
