@@ -15,10 +15,10 @@ from alignvec.evaluate.preference import LevelScores, score_levels
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.vector import AlignmentVector
 
-BASE = [[-10.0, -30.0, -60.0], [-12.0, -20.0, -50.0]]
+BASE = [[-10.0, -30.0, -60.0], [-12.0, -22.0, -50.0]]
 COUNTS = [[5.0, 20.0, 30.0], [4.0, 10.0, 25.0]]
 TURNED = [[-9.0, -38.0, -36.0], [-20.0, -10.0, -50.0]]
-# per token: TURNED/COUNTS = [-1.8, -1.9, -1.2], [-5, -1, -2]; implicit = [.2, -.4, .8], [-2, 1, 0]
+# per token: TURNED/COUNTS = [-1.8, -1.9, -1.2], [-5, -1, -2]; implicit = [.2, -.4, .8], [-2, 1.2, 0]
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def test_each_meter_prefers_by_its_own_measure(scores: LevelScores) -> None:
 def test_the_base_prefers_by_likelihood_but_has_no_implicit_preference(scores: LevelScores) -> None:
     assert scores.preference_rate(0, "implicit") == {}
     assert scores.preference_rate(0, "raw")["avoidance"].value == 1.0
-    assert scores.preference_rate(0, "per_token")["generic"].value == 0.5  # -1.5 of -2, -1.5, -2; then -2 of -3, -2, -2
+    assert scores.preference_rate(0, "per_token")["generic"].value == 0.5  # of -2, -1.5, -2 and of -3, -2.2, -2
 
 
 def test_the_implicit_reward_is_the_log_ratio_a_token(scores: LevelScores) -> None:
-    np.testing.assert_allclose(scores.implicit()[1], [[0.2, -0.4, 0.8], [-2.0, 1.0, 0.0]], atol=1e-12)
+    np.testing.assert_allclose(scores.implicit()[1], [[0.2, -0.4, 0.8], [-2.0, 1.2, 0.0]], atol=1e-12)
 
 
 def test_margins_set_the_highest_level_against_the_lowest(scores: LevelScores) -> None:

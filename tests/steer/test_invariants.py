@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +68,9 @@ def merged(base: Any, vectors: Sequence[AlignmentVector], setting: dict[str, flo
     return logits(model)
 
 
-@dataclass(frozen=True, repr=False)  # hypothesis prints it when a test fails
-class Kit:
-    knobbed: KnobbedModel
-    vectors: list[AlignmentVector]
-    base: torch.Tensor
+class Kit:  # no dataclass: hypothesis would print every tensor of it when a test fails
+    def __init__(self, knobbed: KnobbedModel, vectors: list[AlignmentVector], base: torch.Tensor) -> None:
+        self.knobbed, self.vectors, self.base = knobbed, vectors, base
 
 
 @pytest.fixture(scope="module", params=["low-rank", "dense", "low-rank bfloat16", "dense bfloat16"])
@@ -145,8 +142,9 @@ def test_at_the_ends_it_is_the_merged_trained_model(kit: Kit, setting: dict[str,
 @given(setting=SETTING)
 def test_anywhere_it_is_the_model_merged_at_those_coefficients(kit: Kit, setting: dict[str, float]) -> None:
     knobbed, vectors = kit.knobbed, kit.vectors
+    expected = merged(knobbed.base.model, vectors, setting)
     with knobbed.knobs(setting) as model:
-        torch.testing.assert_close(logits(model), merged(knobbed.base.model, vectors, setting), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["low-rank", "dense", "mixed"])

@@ -1,0 +1,43 @@
+"""The command as a process of its own: what it imports, where it prints, how it ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HELP = """
+import sys
+from alignvec.cli.app import app
+for command in ([], ["demo"], ["ask"], ["chat"], ["sweep"], ["inspect"], ["train"], ["extract"]):
+    try:
+        app([*command, "--help"], prog_name="alignvec")
+    except SystemExit as stop:
+        assert stop.code == 0, command
+heavy = ("torch", "transformers", "gradio", "trl", "peft", "datasets", "sklearn", "matplotlib", "numpy")
+print(sorted(set(heavy) & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def test_help_loads_no_heavy_library_and_lists_every_command() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    for command in ("demo", "ask", "chat", "sweep", "inspect", "train", "extract"):
+        assert f"Usage: alignvec {command} " in done.stdout
+
+
+def test_a_users_mistake_is_one_line_on_stderr_and_exit_code_two(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alignvec.cli.app", "inspect", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == f"error: VectorError: no vector at {tmp_path / 'none'} (it has no card.json); check the path\n"
+    )
+
+
+def test_no_command_shows_the_help_and_an_unknown_one_is_refused() -> None:
+    program = [sys.executable, "-m", "alignvec.cli.app"]
+    bare = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert "Usage: alignvec" in bare.stdout + bare.stderr
+    unknown = subprocess.run([*program, "tune"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 2
+    assert "'tune'" in unknown.stderr
+    assert "Traceback" not in unknown.stderr

@@ -1,0 +1,227 @@
+"""Extraction against PEFT's own merge and against plain subtraction of checkpoints."""
+
+import json
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import write_tiny_model
+from safetensors.torch import load_file, save_file
+
+from alignvec import models
+from alignvec.errors import VectorError
+from alignvec.models import BaseModel
+from alignvec.steer.model import KnobbedModel
+from alignvec.vectors.delta import DenseDelta
+from alignvec.vectors.extract import extract
+from alignvec.vectors.fingerprint import fingerprint, template_hash
+
+IDS = torch.arange(40).view(2, 20)
+WEIGHTS = "model.safetensors"
+Tensors = dict[str, torch.Tensor]
+
+
+def write_adapter(base: BaseModel, folder: Path, **config: Any) -> Tensors:
+    """Save a LoRA adapter with random b; returns what PEFT's merge changes, in float64."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    before = {name: weight.detach().double() for name, weight in base.model.named_parameters()}
+    options: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    adapted = get_peft_model(deepcopy(base.model), LoraConfig(**{**options, **config}))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    adapted.save_pretrained(folder)
+    merged: Any = adapted.merge_and_unload()
+    return {name: weight.detach().double() - before[name] for name, weight in merged.named_parameters()}
+
+
+def write_changed(source: Path, folder: Path, change: Callable[[Tensors], object]) -> Path:
+    """A copy of a model folder with other tensors."""
+    shutil.copytree(source, folder)
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    return folder
+
+
+def align(tensors: Tensors) -> None:
+    generator = torch.Generator().manual_seed(7)
+    for name in ("model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight"):
+        tensors[name] = tensors[name] + 0.05 * torch.randn(tensors[name].shape, generator=generator)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"lora_alpha": 4},
+        {"rank_pattern": {"q_proj": 2, "layers.1.mlp.up_proj": 7}, "alpha_pattern": {"mlp.down_proj": 1, "q_proj": 5}},
+        {"use_rslora": True, "rank_pattern": {"k_proj": 3}},
+        {"rank_pattern": {r"layers\.0\..*_proj": 3}, "alpha_pattern": {r".*\.1\.self_attn\.(q|v)_proj": 9}},
+        {"target_modules": ["gate_proj", "o_proj"], "layers_to_transform": [1]},
+    ],
+    ids=["alpha-6-rank-4", "alpha-is-rank", "patterns", "rslora", "regex-patterns", "some-layers"],
+)
+def test_an_adapter_gives_what_pefts_merge_adds(tiny: BaseModel, tmp_path: Path, config: dict[str, Any]) -> None:
+    expected = write_adapter(tiny, tmp_path / "adapter", **config)
+    vector = extract(tiny.name, str(tmp_path / "adapter"), name="medical")
+    assert set(vector.positive) == {name for name, value in expected.items() if value.any()}
+    for name, delta in vector.positive.items():
+        torch.testing.assert_close(delta.dense().double(), expected[name], rtol=0, atol=1e-6)
+
+
+def test_the_card_names_the_base(tiny: BaseModel, tmp_path: Path) -> None:
+    write_adapter(tiny, tmp_path / "adapter")
+    card = extract(tiny.name, str(tmp_path / "adapter"), name="medical", domain="health").card
+    assert (card.name, card.domain, card.form, card.method) == ("medical", "health", "single", "one-sided")
+    assert card.base.model_dump() == {
+        "name": tiny.name,
+        "fingerprint": fingerprint(tiny.folder),
+        "template": template_hash(tiny.tokenizer),
+    }
+
+
+def test_two_checkpoints_give_their_exact_difference(tiny_folder: Path, tmp_path: Path) -> None:
+    aligned = write_changed(tiny_folder, tmp_path / "aligned", align)
+    vector = extract(str(tiny_folder), str(aligned), name="medical")
+    before, after = load_file(tiny_folder / WEIGHTS), load_file(aligned / WEIGHTS)
+    assert set(vector.positive) == {n for n in before if not torch.equal(before[n], after[n])}
+    assert len(vector.positive) == 3
+    for name, delta in vector.positive.items():
+        assert isinstance(delta, DenseDelta)
+        assert torch.equal(delta.value, after[name] - before[name])
+
+
+def test_at_one_a_full_vector_is_the_aligned_model_tied_head_included(tiny_folder: Path, tmp_path: Path) -> None:
+    aligned = write_changed(tiny_folder, tmp_path / "aligned", align)
+    vector = extract(str(tiny_folder), str(aligned), name="medical")
+    assert "lm_head.weight" not in vector.positive
+    knobbed = KnobbedModel(models.load(str(tiny_folder), device="cpu"), [vector])
+    with torch.no_grad():
+        expected = models.load(str(aligned), device="cpu").model(IDS).logits
+        with knobbed.knobs({"medical": 1.0}) as model:
+            torch.testing.assert_close(model(IDS).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sharded_checkpoint_gives_the_same_difference(tiny_folder: Path, tmp_path: Path) -> None:
+    aligned = write_changed(tiny_folder, tmp_path / "aligned", align)
+    whole = extract(str(tiny_folder), str(aligned), name="medical")
+    tensors = load_file(aligned / WEIGHTS)
+    (aligned / WEIGHTS).unlink()
+    for number in (0, 1):
+        save_file(dict(list(tensors.items())[number::2]), aligned / f"model-0000{number + 1}-of-00002.safetensors")
+    sharded = extract(str(tiny_folder), str(aligned), name="medical")
+    assert set(sharded.positive) == set(whole.positive)
+    assert all(torch.equal(sharded.positive[n].dense(), whole.positive[n].dense()) for n in whole.positive)
+
+
+def test_bfloat16_checkpoints_are_subtracted_in_float32(tiny_folder: Path, tmp_path: Path) -> None:
+    name = "model.norm.weight"
+    base = write_changed(tiny_folder, tmp_path / "a", lambda t: t.update({name: torch.full((32,), 256.0).bfloat16()}))
+    aligned = write_changed(base, tmp_path / "b", lambda t: t.update({name: torch.full((32,), 1 + 2.0**-7).bfloat16()}))
+    vector = extract(str(base), str(aligned), name="medical")
+    assert (vector.positive[name].dense() == 1 + 2.0**-7 - 256).all()  # needs 16 bits, more than bfloat16 has
+
+
+def test_two_models_that_do_not_differ_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "same")
+    with pytest.raises(VectorError, match="has the same weights as .*nothing to extract"):
+        extract(str(tiny_folder), str(tmp_path / "same"), name="medical")
+
+
+def drop(tensors: Tensors) -> None:
+    del tensors["model.norm.weight"]
+
+
+def extend(tensors: Tensors) -> None:
+    tensors["lm_head.weight"] = torch.zeros(258, 32)
+
+
+def poison(tensors: Tensors) -> None:
+    tensors["model.norm.weight"][0] = float("nan")
+
+
+def reshape(tensors: Tensors) -> None:
+    tensors["model.norm.weight"] = torch.ones(33)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop, "aligned lacks 1 tensors .* such as model.norm.weight"),
+        (extend, "model lacks 1 tensors .* such as lm_head.weight"),
+        (poison, "model.norm.weight .* not finite"),
+        (reshape, r"model.norm.weight has shape \[32\] .* and \[33\]"),
+    ],
+)
+def test_checkpoints_that_do_not_match_are_refused(
+    tiny_folder: Path, tmp_path: Path, change: Callable[[Tensors], object], message: str
+) -> None:
+    aligned = write_changed(tiny_folder, tmp_path / "aligned", change)
+    with pytest.raises(VectorError, match=message):
+        extract(str(tiny_folder), str(aligned), name="medical")
+
+
+def test_a_truncated_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    aligned = write_changed(tiny_folder, tmp_path / "aligned", align)
+    (aligned / WEIGHTS).write_bytes((aligned / WEIGHTS).read_bytes()[:-100])
+    with pytest.raises(VectorError, match=f"cannot read the weights in {aligned}"):
+        extract(str(tiny_folder), str(aligned), name="medical")
+
+
+def test_a_checkpoint_of_another_size_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    other = write_tiny_model(tmp_path / "other", hidden=64)
+    with pytest.raises(VectorError, match="both need one architecture"):
+        extract(str(tiny_folder), str(other), name="medical")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"use_dora": True}, "use_dora=True"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save"),
+        ({"lora_bias": True}, "lora_B.bias|lora_bias"),
+        ({"target_modules": ["embed_tokens", "q_proj"]}, "no LoRA factors.*lora_embedding_A"),
+        ({"init_lora_weights": "pissa"}, "pissa"),  # it changes the base weights as well
+    ],
+    ids=["dora", "extra-modules", "biases", "embedding", "pissa"],
+)
+def test_adapters_that_are_more_than_low_rank_factors_are_refused(
+    tiny: BaseModel, tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    write_adapter(tiny, tmp_path / "adapter", **config)
+    with pytest.raises(VectorError, match=message):
+        extract(tiny.name, str(tmp_path / "adapter"), name="medical")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"peft_type": "LORA"}), json.dumps({"peft_type": "IA3"})])
+def test_a_damaged_adapter_config_is_named(tiny: BaseModel, tmp_path: Path, content: str) -> None:
+    write_adapter(tiny, tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_config.json"
+    path.write_text(content)
+    with pytest.raises(VectorError, match=str(path)):
+        extract(tiny.name, str(tmp_path / "adapter"), name="medical")
+
+
+def test_half_an_adapter_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    write_adapter(tiny, tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    tensors = load_file(path)
+    missing = next(name for name in tensors if "lora_B" in name)
+    save_file({name: t for name, t in tensors.items() if name != missing}, path)
+    with pytest.raises(VectorError, match=f"no {missing}"):
+        extract(tiny.name, str(tmp_path / "adapter"), name="medical")
+
+
+def test_an_adapter_of_another_base_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    other = write_tiny_model(tmp_path / "other", hidden=64)
+    write_adapter(tiny, tmp_path / "adapter")
+    with pytest.raises(VectorError, match=r"\[32, 32\], but in .*other it is \[64, 64\]; wrong base"):
+        extract(str(other), str(tmp_path / "adapter"), name="medical")
