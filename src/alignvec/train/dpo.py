@@ -1,12 +1,14 @@
 """Training one side of a vector with DPO, resumable, with everything that made it stored beside it."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers.trainer import TRAINER_STATE_NAME
 
 from alignvec import models
 from alignvec.data.load import load_rows, shipped_file
@@ -166,7 +168,13 @@ def _finished(out: Path, record: dict[str, Any]) -> bool:
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
-    return found
+    """Newest whole checkpoint; one cut short by a kill is deleted (its state file, written last, is torn)."""
+    whole = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+        else:
+            whole[int(checkpoint.name.removeprefix("checkpoint-"))] = str(checkpoint)
+    return whole[max(whole)] if whole else None
