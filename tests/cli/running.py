@@ -3,9 +3,11 @@
 import io
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from alignvec import demo_model
 from alignvec.cli.app import main
 
 
@@ -42,3 +44,20 @@ class Command:
                 code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         out, err = self.capture.readouterr()
         return Done(code, out, err)
+
+
+def prepared(monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str], folder: Path) -> Command:
+    """The command line with a cache in `folder`, a regular file `folder/file`, and no way to the demo model."""
+    (folder / "file").write_text("mine")
+    monkeypatch.setenv("ALIGNVEC_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(demo_model, "_ensure_gguf", lambda _: pytest.fail("the demo model was asked for"))
+    return Command(monkeypatch, capture)
+
+
+def assert_told(done: Done, *parts: object) -> None:
+    """Exit code 2, nothing on stdout, one error line that holds all parts, and no traceback."""
+    assert (done.code, done.out) == (2, ""), done
+    assert "Traceback" not in done.err, done.err
+    assert len(done.errors) == 1, done.err
+    missing = [str(part) for part in parts if str(part) not in done.errors[0]]
+    assert not missing, f"{missing} not in {done.errors[0]}"

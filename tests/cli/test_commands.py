@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import Command
+from running import Command, prepared
 from safetensors.torch import load_file, save_file
 
 from alignvec import models
@@ -23,8 +23,7 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
 ) -> Command:
     assert tiny_folder.is_dir()  # made before the capture begins
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-    return Command(monkeypatch, capfd)
+    return prepared(monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

@@ -25,12 +25,11 @@ WEIGHTS = "model.safetensors"
 Tensors = dict[str, torch.Tensor]
 
 
-def write_adapter(base: BaseModel, folder: Path, **config: Any) -> Tensors:
-    """Save a LoRA adapter with random b; returns what PEFT's merge changes, in float64."""
+def write_adapter(base: BaseModel, folder: Path, **config: Any) -> Any:
+    """Save a LoRA adapter with random b; returns the PEFT model."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
-    before = {name: weight.detach().double() for name, weight in base.model.named_parameters()}
     options: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
     adapted = get_peft_model(deepcopy(base.model), LoraConfig(**{**options, **config}))
     with torch.no_grad():
@@ -38,8 +37,14 @@ def write_adapter(base: BaseModel, folder: Path, **config: Any) -> Tensors:
             if "lora_B" in name:
                 weight.normal_(std=0.1)
     adapted.save_pretrained(folder)
-    merged: Any = adapted.merge_and_unload()
-    return {name: weight.detach().double() - before[name] for name, weight in merged.named_parameters()}
+    return adapted
+
+
+def merged_difference(base: BaseModel, adapted: Any) -> Tensors:
+    """What PEFT's merge adds to the base, in float64."""
+    before = dict(base.model.named_parameters())
+    merged = adapted.merge_and_unload()
+    return {name: (w.double() - before[name].double()).detach() for name, w in merged.named_parameters()}
 
 
 def write_changed(source: Path, folder: Path, change: Callable[[Tensors], object]) -> Path:
@@ -70,7 +75,7 @@ def align(tensors: Tensors) -> None:
     ids=["alpha-6-rank-4", "alpha-is-rank", "patterns", "rslora", "regex-patterns", "some-layers"],
 )
 def test_an_adapter_gives_what_pefts_merge_adds(tiny: BaseModel, tmp_path: Path, config: dict[str, Any]) -> None:
-    expected = write_adapter(tiny, tmp_path / "adapter", **config)
+    expected = merged_difference(tiny, write_adapter(tiny, tmp_path / "adapter", **config))
     vector = extract(tiny.name, str(tmp_path / "adapter"), name="medical")
     assert set(vector.positive) == {name for name, value in expected.items() if value.any()}
     for name, delta in vector.positive.items():
@@ -223,5 +228,5 @@ def test_half_an_adapter_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
 def test_an_adapter_of_another_base_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
     other = write_tiny_model(tmp_path / "other", hidden=64)
     write_adapter(tiny, tmp_path / "adapter")
-    with pytest.raises(VectorError, match=r"\[32, 32\], but in .*other it is \[64, 64\]; wrong base"):
+    with pytest.raises(VectorError, match=r"as \[\d+, \d+\], but in .*other it is \[\d+, \d+\]; wrong base"):
         extract(str(other), str(tmp_path / "adapter"), name="medical")

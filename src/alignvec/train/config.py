@@ -32,6 +32,7 @@ class TrainConfig(BaseModel):
         dtype: of the base weights while training; factors are float32 always.
         max_length: most tokens a query with one reply may have.
         checkpoint_steps: optimiser steps between checkpoints.
+        licence: of the vector.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +59,7 @@ class TrainConfig(BaseModel):
     max_length: int = Field(default=1024, ge=8)
     checkpoint_steps: int = Field(default=25, ge=1)
     seed: int = 0
+    licence: str = "unknown"
 
     @field_validator("order", "negative_order")
     @classmethod

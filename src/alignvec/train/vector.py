@@ -34,12 +34,26 @@ def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = 
             name=config.name,
             domain=config.name,
             levels=levels,
+            licence=config.licence,
+            settings=end_settings(config),
             recipe={**config.model_dump(mode="json", exclude={"data"}), "side": side, "order": order},
             versions=versions(),
         )
     vector = combine(config, one_sided)
     save_vector(vector, out / "vector", dtype=dtype)
     return out / "vector"
+
+
+def end_settings(config: TrainConfig) -> dict[str, float]:
+    """λ of each level that training fixes: the ends at the trained models; one level between them at the base."""
+    order = parse_order(config.order)
+    settings = {order.levels[0]: 1.0}
+    if config.form == "hinged":
+        settings[parse_order(config.orders()["negative"]).levels[0]] = -1.0
+        between = [level for level in order.levels if level not in settings]
+        if len(between) == 1:
+            settings[between[0]] = 0.0
+    return dict(sorted(settings.items(), key=lambda item: item[1]))
 
 
 def combine(config: TrainConfig, one_sided: dict[str, AlignmentVector]) -> AlignmentVector:

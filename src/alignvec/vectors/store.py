@@ -146,6 +146,7 @@ def _write_side(deltas: Deltas, folder: Path, card: Card, dtype: torch.dtype | N
             norm = exact.norm().item()
             worst = max(worst, (tensor.float() - exact).norm().item() / norm if norm else 0.0)
         save_file(stored, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)  # the library leaves it readable by its owner alone
     if low:
         config = peft_config(low, card.base.name)
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
