@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import MakeVector
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alignvec import models
 from alignvec.errors import KnobError

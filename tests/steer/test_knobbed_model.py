@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import MakeVector, write_tiny_model
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alignvec import models
 from alignvec.errors import AlignvecError, DataError, KnobError, VectorError

@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from alignvec.errors import KnobError
 from alignvec.steer.knobs import check_knobs, format_knobs, merge_knobs, parse_knobs
