@@ -46,7 +46,7 @@ class StackedLayers:
         self._layers = _linear_layers(model, parts)
         self._groups = _groups_by_input(list(self._layers))
         self._active: tuple[int, ...] = ()
-        self._stacks: list[_Stack] = []
+        self._stacks: dict[tuple[str, ...], _Stack] = {}
         self._handles: list[Any] = []
 
     def turn(self, gates: torch.Tensor) -> None:
@@ -58,19 +58,22 @@ class StackedLayers:
         active = tuple(int(i) for i in gates.any(dim=0).nonzero().flatten())
         if active != self._active:
             self._detach()
+        if not active:
+            return
+        if active != self._active:  # the stacks stay while the same parts are turned again
             self._active = active
-            self._stacks = [self._stack(names) for names in self._groups] if active else []
-            self._stacks = [stack for stack in self._stacks if stack.a.shape[0]]
+            self._stacks = {names: self._stack(names) for names in self._groups if self._touches(names, active)}
+        if not self._handles:
             self._attach()
         chosen = gates[:, list(active)]
-        for stack in self._stacks:
+        for stack in self._stacks.values():
             stack.gates = [chosen[:, c].to(stack.a).unsqueeze(1) for c in stack.columns]
             stack.seen, stack.gated = None, []
 
     def close(self) -> None:
         """Take the hooks out; the model is as it was."""
         self._detach()
-        self._active, self._stacks = (), []
+        self._active, self._stacks = (), {}
 
     def _stack(self, names: Sequence[str]) -> _Stack:
         a: list[torch.Tensor] = []
@@ -85,15 +88,13 @@ class StackedLayers:
             out = layer.weight.shape[0]
             b.append(torch.cat([d.b.to(like) for _, d in deltas] or [like.new_zeros((out, 0))], dim=1).T.contiguous())
             columns.append(torch.tensor([i for i, d in deltas for _ in range(d.rank)], dtype=torch.long))
-        width = self._layers[names[0]].weight.shape[1]
-        return _Stack(torch.cat(a or [b[0].new_zeros((0, width))]).T.contiguous(), b, columns)
+        return _Stack(torch.cat(a).T.contiguous(), b, columns)
+
+    def _touches(self, names: Sequence[str], active: Sequence[int]) -> bool:
+        return any(f"{name}.weight" in self._parts[p].deltas for name in names for p in active)
 
     def _attach(self) -> None:
-        used = iter(self._stacks)
-        for names in self._groups:
-            if not any(f"{n}.weight" in self._parts[p].deltas for n in names for p in self._active):
-                continue
-            stack = next(used)
+        for names, stack in self._stacks.items():
             for index, name in enumerate(names):
                 if stack.b[index].shape[0]:
                     self._handles.append(self._layers[name].register_forward_hook(_hook(stack, index)))
@@ -153,7 +154,7 @@ def _linear_layers(model: nn.Module, parts: Sequence[Part]) -> dict[str, nn.Line
 _SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-def _groups_by_input(names: Sequence[str]) -> list[list[str]]:
+def _groups_by_input(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Layers that read the same tensor, by the names that Llama-like models give them; others stand alone.
 
     Only speed depends on it: a layer that sees another input than its group's computes A x anew.
@@ -163,4 +164,4 @@ def _groups_by_input(names: Sequence[str]) -> list[list[str]]:
         parent, _, leaf = name.rpartition(".")
         kind = next((i for i, family in enumerate(_SHARED_INPUT) if leaf in family), leaf)
         groups.setdefault((parent, kind), []).append(name)
-    return list(groups.values())
+    return [tuple(group) for group in groups.values()]
