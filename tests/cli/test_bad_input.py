@@ -54,13 +54,12 @@ def test_a_bad_knob_is_told_before_anything_loads(
         (["--vectors", "/none/vectors"], ["VectorError", "/none/vectors", "--vectors"]),
         (["--dtype", "int8"], ["ModelError", "int8", "have: float32", "--dtype"]),
         (["--device", "nonsense"], ["ModelError", "nonsense", "--device"]),
-        (["--temperature", "nan"], ["nan", "temperature"]),
-        (["--temperature", "-1"], ["--temperature", "-1"]),
+        (["--temperature", "nan"], ["--temperature", "greater than or equal to 0"]),
+        (["--temperature", "-1"], ["--temperature", "greater than or equal to 0"]),
         (["--max-new-tokens", "0"], ["--max-new-tokens", "greater than or equal to 1"]),
         (["--max-new-tokens", "600"], ["DataError", "context of 512", "--max-new-tokens"]),
         (["--no-such-option"], ["--no-such-option"]),
     ],
-    ids=lambda value: value[-1] if isinstance(value, list) else None,
 )
 def test_ask_tells_an_option_that_cannot_work(
     command: Command, tiny_folder: Path, place: Path, arguments: list[str], parts: list[str]

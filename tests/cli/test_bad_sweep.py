@@ -36,7 +36,6 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
         (["--data", "/none/rows.jsonl"], ["DataError", "/none/rows.jsonl", "--data"]),
         (["--model", "/none/model"], ["ModelError", "/none/model", "--model"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else None,
 )
 def test_sweep_tells_an_option_that_cannot_work(
     command: Command, tiny_folder: Path, place: Path, data_file: Path, arguments: list[str], parts: list[str]

@@ -12,7 +12,7 @@ from alignvec import models
 from alignvec.data.schema import LEVELS, PreferenceRow
 from alignvec.errors import DataError, KnobError, StorageError
 from alignvec.evaluate.judge import LevelJudge, judge_for
-from alignvec.evaluate.sweep import SweepResult, parse_coefficients, sweep, table
+from alignvec.evaluate.sweep import SweepResult, parse_coefficients, sweep, tables
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 
@@ -176,11 +176,11 @@ def test_the_table_shows_what_was_measured_and_a_dash_for_the_rest(
     model: KnobbedModel, rows: list[PreferenceRow], judge: LevelJudge
 ) -> None:
     scored = run(model, rows[:2])
-    columns, lines = table(scored)
-    assert columns == ["λ", "margin", *(f"prefers {level}" for level in LEVELS)]
-    assert [line[0] for line in lines] == ["-1", "0", "0.5", "2"]
+    (preferred,) = tables(scored)
+    assert preferred.columns == ("λ", "margin", *LEVELS)
+    assert [row[0] for row in preferred.rows] == ["-1", "0", "0.5", "2"]
     margin = scored.curve[3].margin
-    assert lines[3][1] == f"{margin.value:.2f} [{margin.low:.2f},{margin.high:.2f}]"
-    columns, lines = table(run(model, rows[:2], judge=judge, generate=1))
-    assert columns[5:] == [*(f"says {level}" for level in LEVELS), "degenerate"]
-    assert {len(line) for line in lines} == {len(columns)}
+    assert preferred.rows[3][1] == f"{margin.value:.2f} [{margin.low:.2f},{margin.high:.2f}]"
+    _, said = tables(run(model, rows[:2], judge=judge, generate=1))
+    assert said.columns == ("λ", *LEVELS, "broken")
+    assert {len(row) for row in said.rows} == {5}

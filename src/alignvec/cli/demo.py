@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Answer one held-out question per domain at every level, and measure each knob over λ."""
     from alignvec.evaluate.demo import DemoResult, answers, measure
-    from alignvec.evaluate.sweep import table
+    from alignvec.evaluate.sweep import tables
     from alignvec.steer.sampling import Sampling
 
     knobbed = load_knobbed("demo", None, dtype=dtype, device=device)
@@ -48,8 +48,8 @@ def demo(
         print_json(DemoResult(answers=tuple(said), sweeps=tuple(sweeps), picture=picture))
         return
     for result in sweeps:
-        columns, rows = table(result)
-        print_table(columns, rows, title=f"{result.vector}, {result.queries} held-out queries")
+        for table in tables(result):
+            print_table(table.columns, table.rows, title=table.title)
     if sweeps and sweeps[0].judge:
         typer.echo(sweeps[0].judge.summary())
         typer.echo(sweeps[0].judge.confusion_text())

@@ -84,10 +84,10 @@ def sweep(
 
 def show_sweep(result: "SweepResult", out: Path | None) -> None:
     """Print the curve as a table, the judge's accuracy under it, and where the files are."""
-    from alignvec.evaluate.sweep import table
+    from alignvec.evaluate.sweep import tables
 
-    columns, rows = table(result)
-    print_table(columns, rows, title=f"{result.vector} on {result.queries} queries ({result.data})")
+    for table in tables(result):
+        print_table(table.columns, table.rows, title=table.title)
     if result.judge:
         typer.echo(result.judge.summary())
         typer.echo(result.judge.confusion_text())

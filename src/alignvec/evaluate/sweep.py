@@ -176,18 +176,34 @@ def parse_coefficients(text: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def table(result: SweepResult) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the curve as text: margin, preference rate per token, level rate, degenerate replies."""
-    columns = ["λ", "margin"] + [f"prefers {level}" for level in result.levels]
-    columns += [f"says {level}" for level in result.levels] + ["degenerate"] if result.generated else []
-    rows = []
-    for point in result.curve:
-        preferred = point.preference_rate.get("per_token", {})
-        cells = [point.margin, *(preferred.get(level) for level in result.levels)]
-        if result.generated:
-            cells += [*(point.level_rate.get(level) for level in result.levels), point.degenerate]
-        rows.append([f"{point.coefficient:g}", *(_cell(cell) for cell in cells)])
-    return columns, rows
+class Table(BaseModel):
+    """A table as text, narrow enough for a terminal of 80 columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(result: SweepResult) -> list[Table]:
+    """What the model prefers by λ and, if replies were generated, what it says; with 95 % intervals."""
+    levels = result.levels
+    preferred = [
+        (f"{p.coefficient:g}", _cell(p.margin), *(_cell(p.preference_rate.get("per_token", {}).get(v)) for v in levels))
+        for p in result.curve
+    ]
+    said = [
+        (f"{p.coefficient:g}", *(_cell(p.level_rate.get(v)) for v in levels), _cell(p.degenerate))
+        for p in result.curve
+        if p.degenerate
+    ]
+    what = f"{result.vector}: likeliest of the reference replies, per token ({result.queries} queries, {result.data})"
+    found = [Table(title=what, columns=("λ", "margin", *levels), rows=tuple(preferred))]
+    if said:
+        what = f"{result.vector}: level of the generated replies, by the judge ({result.generated} queries)"
+        found.append(Table(title=what, columns=("λ", *levels, "broken"), rows=tuple(said)))
+    return found
 
 
 def replies_text(result: SweepResult, count: int = READ) -> str:
