@@ -77,7 +77,7 @@ def test_the_base_is_bit_identical_at_zero_and_after_every_context(knobbed: Knob
     ids = torch.arange(1, 40)[None]
     with torch.no_grad():
         before = knobbed.base.model(ids).logits
-        with knobbed.knobs({name: 0.0 for name in DOMAINS}) as model:
+        with knobbed.knobs(dict.fromkeys(DOMAINS, 0.0)) as model:
             assert torch.equal(model(ids).logits, before)
         with knobbed.knobs({"medical": 1.0}) as model:
             assert not torch.allclose(model(ids).logits, before, atol=1e-2)

@@ -73,7 +73,7 @@ def test_a_knob_given_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["medical", "=0.5", "medical=", ",", "medical=0.5,", "base,medical=1", "="])
 def test_malformed_knobs_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(KnobError, match="write it like medical=0.5"):
+    with pytest.raises(KnobError, match=r"write it like medical=0.5"):
         parse_knobs(text)
 
 
@@ -92,7 +92,7 @@ def test_levels_are_looked_up_in_the_settings() -> None:
 def test_an_unknown_level_lists_the_levels_of_that_vector_only() -> None:
     with pytest.raises(KnobError, match=r"'wizard' is not a number or a level \(avoidance, generic, expert\)"):
         parse_knobs("medical=wizard", settings=SETTINGS)
-    with pytest.raises(KnobError, match="'expert' is not a number; write it like legal=0.5"):
+    with pytest.raises(KnobError, match=r"'expert' is not a number; write it like legal=0.5"):
         parse_knobs("legal=expert", settings=SETTINGS)
 
 

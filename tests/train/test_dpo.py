@@ -1,6 +1,8 @@
 """Training one side: what it writes, that it goes on after a kill, and that it never mixes two recipes."""
 
+import errno
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignvec.errors import AlignvecError, ConfigError
+from alignvec.errors import AlignvecError, ConfigError, StorageError
 from alignvec.train import dpo, reference
 from alignvec.train.config import TrainConfig
 from alignvec.train.dpo import train_side
@@ -61,6 +63,7 @@ def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killer(TrainingProgress):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == step:
+                self.on_train_end(args, state, control)  # a real kill would end the bar's thread too
                 raise Killed
 
     monkeypatch.setattr(dpo, "TrainingProgress", Killer)
@@ -132,6 +135,27 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(
     assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4]
 
 
+def test_a_run_that_fails_takes_its_progress_bar_down(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[TrainingProgress] = []
+
+    class Failing(TrainingProgress):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            bars.append(self)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(dpo, "TrainingProgress", Failing)
+    before = set(threading.enumerate())
+    try:
+        with pytest.raises(StorageError, match="no space left"):
+            train_side(config, "positive", tmp_path / "out")
+        assert set(threading.enumerate()) - before == set()
+    finally:
+        for bar in bars:
+            bar.on_train_end(None, None, None)
+
+
 @pytest.mark.parametrize("left", [[], ["adapter_config.json", "adapter_model.safetensors"]], ids=["empty", "weights"])
 def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: list[str]
@@ -144,7 +168,7 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(
     (checkpoints / "checkpoint-3").mkdir()
     for name in left:
         (checkpoints / "checkpoint-3" / name).write_bytes((checkpoints / "checkpoint-2" / name).read_bytes())
-    monkeypatch.undo()
+    watch_steps(monkeypatch)
     assert_same_adapter(train_side(config, "positive", tmp_path / "killed"), whole)
 
 

@@ -137,7 +137,7 @@ def test_bfloat16_checkpoints_are_subtracted_in_float32(tiny_folder: Path, tmp_p
 
 def test_two_models_that_do_not_differ_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_folder, tmp_path / "same")
-    with pytest.raises(VectorError, match="has the same weights as .*nothing to extract"):
+    with pytest.raises(VectorError, match=r"has the same weights as .*nothing to extract"):
         extract(str(tiny_folder), str(tmp_path / "same"), name="medical")
 
 
