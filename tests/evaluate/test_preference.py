@@ -103,7 +103,12 @@ def test_a_setting_of_zero_is_not_scored_apart_from_the_base(
     model = KnobbedModel(tiny, [make_vector()])
     scored: list[Any] = []
     score = model.score
-    monkeypatch.setattr(model, "score", lambda encoded, knobs: [scored.extend(encoded), score(encoded, knobs)][1])
+
+    def counted(encoded: Any, knobs: Any) -> Any:
+        scored.extend(encoded)
+        return score(encoded, knobs)
+
+    monkeypatch.setattr(model, "score", counted)
     score_levels(model, rows[:2], LEVELS, [{"medical": 0.0}, {"medical": 1.0}], journal=Journal())
     assert len(scored) == 2 * 2
 

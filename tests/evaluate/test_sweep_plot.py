@@ -79,8 +79,8 @@ def test_every_level_has_a_line_of_its_own_values(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_third_panel_shows_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    margin = drawn(monkeypatch, result(THREE)).axes[2]
-    assert list(margin.get_lines()[0].get_ydata()) == [-1.0, 0.0, 1.0]
+    line: Any = drawn(monkeypatch, result(THREE)).axes[2].get_lines()[0]
+    assert list(line.get_ydata()) == [-1.0, 0.0, 1.0]
 
 
 def test_what_was_not_generated_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

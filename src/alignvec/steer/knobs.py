@@ -49,12 +49,17 @@ def check_knobs(knobs: Knobs, loaded: Collection[str]) -> None:
 
 def format_knobs(knobs: Knobs) -> str:
     """The text that `parse_knobs` reads back; `base` for no knobs."""
-    return ",".join(f"{name}={value:g}" for name, value in knobs.items()) or "base"
+    return ",".join(f"{name}={_shortest(value)}" for name, value in knobs.items()) or "base"
 
 
 def merge_knobs(parts: Iterable[Knobs]) -> dict[str, float]:
     """One setting from several; a later part replaces an earlier one's coefficient."""
     return {name: value for part in parts for name, value in part.items()}
+
+
+def _shortest(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _number(name: str, value: str, levels: Collection[str]) -> float:

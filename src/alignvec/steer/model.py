@@ -12,7 +12,7 @@ from alignvec.merge.inplace import InplaceKnob
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs, check_knobs
 from alignvec.steer.sampling import Sampling, logits_processors
-from alignvec.steer.stacked import StackedLayers
+from alignvec.steer.stacked import StackedLayers, check_rows
 from alignvec.vectors.fingerprint import fingerprint
 from alignvec.vectors.vector import AlignmentVector
 
@@ -64,7 +64,9 @@ class KnobbedModel:
             KnobError: if a name is unknown, a coefficient is not finite, contexts are nested, or rows differ in a
                 dense vector's coefficient.
         """
-        settings = [rows] if isinstance(rows, Mapping) else list(rows)
+        settings = _settings(rows)
+        if not settings:
+            raise KnobError("no knob setting at all; give one for all rows, or one for each ({} is the base)")
         for setting in settings:
             check_knobs(setting, self.vectors)
         if self._turned:
@@ -95,6 +97,7 @@ class KnobbedModel:
             encoded: one query with its replies a row; every row has as many replies.
             rows: one setting, or one for each row.
         """
+        check_rows(len(_settings(rows)), len(encoded))
         batch = pack(
             encoded, pad_id=self.base.tokenizer.pad_token_id, dtype=self.base.model.dtype, device=self.base.device
         )
@@ -133,6 +136,7 @@ class KnobbedModel:
         streamer: Any = None,
     ) -> list[str]:
         """The next assistant turn of every chat, in one batch; arguments as for `generate`."""
+        check_rows(len(_settings(rows)), len(chats))
         tokenizer = self.base.tokenizer
         prompts = [encode_prompt(tokenizer, chat) for chat in chats]
         longest = max(map(len, prompts))
@@ -161,3 +165,7 @@ class KnobbedModel:
 
     def _dense_gates(self, setting: Knobs) -> list[float]:
         return [part.gate(setting.get(part.vector, 0.0)) for part in self._dense]
+
+
+def _settings(rows: Knobs | Sequence[Knobs]) -> list[Knobs]:
+    return [rows] if isinstance(rows, Mapping) else list(rows)

@@ -5,11 +5,12 @@ may have knobs of its own. The base weights are never touched; with no active pa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from alignvec.errors import KnobError, VectorError
 from alignvec.merge.inplace import check_targets
@@ -19,14 +20,24 @@ from alignvec.vectors.vector import Part
 
 @dataclass
 class _Stack:
-    """Stacked factors of the layers that read the same input; `a` is theirs together, `b` one for each."""
+    """Stacked factors of the layers that read the same input.
+
+    Attributes:
+        a: [R, in], the factors of all these layers.
+        b: one [R_layer, out] a layer.
+        columns: [R], the active part that each row of `a` belongs to.
+        gate: [rows, 1, R].
+        seen: the input that `pieces` was computed from; held until the last layer has used it.
+        pieces: (A x) ∘ g, one [tokens, R_layer] a layer.
+        left: layers that have yet to use `pieces`.
+    """
 
     a: torch.Tensor
     b: list[torch.Tensor]
-    columns: list[torch.Tensor]
-    gates: list[torch.Tensor] = field(default_factory=list)
+    columns: torch.Tensor
+    gate: torch.Tensor | None = None
     seen: torch.Tensor | None = None
-    gated: list[torch.Tensor] = field(default_factory=list)
+    pieces: Sequence[torch.Tensor] = ()
     left: int = 0
 
 
@@ -67,8 +78,8 @@ class StackedLayers:
             self._attach()
         chosen = gates[:, list(active)]
         for stack in self._stacks.values():
-            stack.gates = [chosen[:, c].to(stack.a).unsqueeze(1) for c in stack.columns]
-            stack.seen, stack.gated = None, []
+            stack.gate = chosen[:, stack.columns].to(stack.a).unsqueeze(1)
+            stack.seen, stack.pieces = None, ()
 
     def close(self) -> None:
         """Take the hooks out; the model is as it was."""
@@ -78,7 +89,7 @@ class StackedLayers:
     def _stack(self, names: Sequence[str]) -> _Stack:
         a: list[torch.Tensor] = []
         b: list[torch.Tensor] = []
-        columns: list[torch.Tensor] = []
+        columns: list[int] = []
         for name in names:
             layer = self._layers[name]
             found = [(i, self._parts[p].deltas.get(f"{name}.weight")) for i, p in enumerate(self._active)]
@@ -87,8 +98,8 @@ class StackedLayers:
             a += [d.a.to(like) for _, d in deltas]
             out = layer.weight.shape[0]
             b.append(torch.cat([d.b.to(like) for _, d in deltas] or [like.new_zeros((out, 0))], dim=1).T.contiguous())
-            columns.append(torch.tensor([i for i, d in deltas for _ in range(d.rank)], dtype=torch.long))
-        return _Stack(torch.cat(a).T.contiguous(), b, columns)
+            columns += [i for i, d in deltas for _ in range(d.rank)]
+        return _Stack(torch.cat(a), b, torch.tensor(columns))
 
     def _touches(self, names: Sequence[str], active: Sequence[int]) -> bool:
         return any(f"{name}.weight" in self._parts[p].deltas for name in names for p in active)
@@ -106,33 +117,38 @@ class StackedLayers:
 
 
 def _hook(stack: _Stack, index: int) -> Any:
+    widths = [factor.shape[0] for factor in stack.b]
+    users = sum(1 for width in widths if width)
+    b = stack.b[index]
+
     def add_side_path(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         x = inputs[0]
         if stack.seen is not x:  # the first layer of the group to see this input computes A x for all of them
-            projected = x @ stack.a
-            widths = [len(c) for c in stack.columns]
-            pieces = torch.split(projected, widths, dim=-1)
-            _check_rows(x, stack.gates[0])
-            stack.gated = [piece * gate for piece, gate in zip(pieces, stack.gates, strict=True)]
-            stack.seen, stack.left = x, sum(1 for w in widths if w)
-        side, b = stack.gated[index], stack.b[index]
+            assert stack.gate is not None
+            check_rows(stack.gate.shape[0], x.shape[0])
+            gated = functional.linear(x, stack.a) * stack.gate
+            stack.pieces = torch.split(gated.view(-1, gated.shape[-1]), widths, dim=1)
+            stack.seen, stack.left = x, users
+        side = stack.pieces[index]
         stack.left -= 1
         if not stack.left:
-            stack.seen, stack.gated = None, []
+            stack.seen, stack.pieces = None, ()
         if torch.is_grad_enabled():
-            return output + side @ b
-        flat = output.view(-1, output.shape[-1])
-        flat.addmm_(side.reshape(-1, side.shape[-1]), b)
+            return output + (side @ b).view_as(output)
+        output.view(-1, output.shape[-1]).addmm_(side, b)
         return output
 
     return add_side_path
 
 
-def _check_rows(x: torch.Tensor, gate: torch.Tensor) -> None:
-    if gate.shape[0] not in (1, x.shape[0]):
-        raise KnobError(
-            f"{gate.shape[0]} knob settings for a batch of {x.shape[0]} rows; give one setting, or one for each row"
-        )
+def check_rows(settings: int, rows: int) -> None:
+    """Check that there is one setting for all rows of a batch, or one for each.
+
+    Raises:
+        KnobError: if not.
+    """
+    if settings not in (1, rows):
+        raise KnobError(f"{settings} knob settings for a batch of {rows} rows; give one setting, or one for each row")
 
 
 def _linear_layers(model: nn.Module, parts: Sequence[Part]) -> dict[str, nn.Linear]:
