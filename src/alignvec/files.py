@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from alignvec.errors import StorageError
 
@@ -15,7 +18,10 @@ _REASONS = {
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EROFS: "the file system is read-only; choose another place",
     errno.EACCES: "permission denied; choose another place",
+    errno.EPERM: "permission denied; choose another place",
     errno.ENOTDIR: "a parent of it is a file; choose another place",
+    errno.EEXIST: "a file is in the way; choose another place",
+    errno.EISDIR: "a folder is in the way; choose another place",
 }
 
 
@@ -24,10 +30,16 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn an operating-system error while writing `path` into a `StorageError` in one line.
 
     Raises:
-        StorageError: for any `OSError` raised in the block.
+        StorageError: for any error of the operating system in the block.
     """
     try:
         yield
+    except SafetensorError as error:  # safetensors hides the system's error in its text
+        found = re.search(r"os error (\d+)", str(error))
+        if not found:
+            raise
+        number = int(found[1])
+        raise StorageError(f"cannot write {path}: {_REASONS.get(number, os.strerror(number))}") from error
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"cannot write {path}: {reason}") from error
@@ -52,7 +64,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if path.exists():
                 retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
                 path.rename(retired / "content")
-                staging.rename(path)
+                try:
+                    staging.rename(path)
+                except OSError:
+                    (retired / "content").rename(path)
+                    raise
                 shutil.rmtree(retired)
             else:
                 staging.rename(path)

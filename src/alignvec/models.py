@@ -90,16 +90,28 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", output_loading_info=True
+        )
+        model, report = loaded
     except Exception as error:  # whatever a damaged folder makes the library raise
         cause = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot load the model in {folder}: {cause}; is the folder complete?") from error
+    for trouble in ("missing_keys", "mismatched_keys"):
+        if found := sorted(map(str, report[trouble])):
+            raise ModelError(
+                f"the weights in {folder} do not fit its config.json ({trouble.replace('_', ' ')}: {found[0]} and "
+                f"{len(found) - 1} more), so they would be random; copy the whole folder again"
+            )
     if not tokenizer.chat_template:
         raise ModelError(f"the tokenizer in {folder} has no chat template; use an instruction-tuned model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model.to(where)  # type: ignore[arg-type]  # the library wraps torch's signature
+    try:
+        model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).strip().split("\n")[0]
+        raise ModelError(f"cannot put the model on device {device!r}: {cause}; check --device") from error
     model.train(False)
     return BaseModel(name, folder, model, tokenizer)
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from alignvec.steer.model import KnobbedModel
     from alignvec.steer.sampling import Sampling
 
-HELP = "/knob medical=0.8 turns a knob, /knobs shows them, /reset forgets the conversation, /exit ends it"
+HELP = (
+    "/knob medical=0.8 turns a knob, /knob base all back to zero, /knobs shows them, "
+    "/reset forgets the conversation, /exit ends it"
+)
 
 
 def chat(
@@ -66,7 +69,8 @@ def converse(knobbed: "KnobbedModel", knobs: dict[str, float], sampling: "Sampli
             return
         try:
             if command == "/knob":
-                wanted = {**knobs, **parse_knobs(rest, settings=settings)}
+                turned = parse_knobs(rest, settings=settings)
+                wanted = {**knobs, **turned} if turned else {}
                 check_knobs(wanted, knobbed.vectors)
                 knobs = wanted
             elif command == "/knobs":

@@ -104,6 +104,8 @@ def _parse_line(path: Path, number: int, line: str) -> PreferenceRow:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the line"
         raise DataError(f"{path}:{number}: {where}: {first['msg']}; see data/README.md for the schema") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}:{number}: not usable JSON ({str(error)[:60]}); mend the line") from None
 
 
 def _check_persona_splits(path: Path, rows: Iterable[tuple[int, PreferenceRow]]) -> None:

@@ -26,13 +26,11 @@ class Journal:
         self._values: dict[str, Any] = {}
         if path is None:
             return
-        header = json.dumps({"scope": scope or {}}, sort_keys=True)
+        header = json.dumps({"scope": scope or {}}, sort_keys=True).encode() + b"\n"
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file() and path.stat().st_size:
-                self._read(path, header)
-            else:
-                path.write_text(header + "\n", encoding="utf-8")
+            if not (path.is_file() and self._read(path, header)):
+                path.write_bytes(header)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -47,17 +45,27 @@ class Journal:
             with storage_errors(self._path), self._path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps([key, value], ensure_ascii=False) + "\n")
 
-    def _read(self, path: Path, header: str) -> None:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        lines = text.split("\n")
-        if lines[0] != header:
+    def _read(self, path: Path, header: bytes) -> bool:
+        """Take over the whole lines of the file; a line cut off by a kill is dropped and measured again.
+
+        Returns whether the file can be appended to (it cannot if not even its header is whole).
+        """
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole and header.startswith(content):
+            return False
+        lines = whole.split(b"\n")
+        if lines[0] + b"\n" != header:
             raise DataError(f"{path.parent} holds results of other vectors, data or settings; choose another --out")
-        whole, torn = lines[1:-1], lines[-1]
-        for number, line in enumerate(whole, start=2):
+        for number, line in enumerate(lines[1:-1], start=2):
             try:
-                key, value = json.loads(line)
+                entry = json.loads(line.decode("utf-8"))
             except ValueError:
-                raise DataError(f"{path}:{number}: damaged line; delete the file to measure again") from None
-            self._values[key] = value
-        if torn:  # the last line was cut off by a kill: drop it, it is measured again
-            path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+                entry = None
+            if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
+                raise DataError(f"{path}:{number}: damaged line; delete the file to measure again")
+            self._values[entry[0]] = entry[1]
+        if len(whole) < len(content):
+            with path.open("r+b") as stream:
+                stream.truncate(len(whole))
+        return True

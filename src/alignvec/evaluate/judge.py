@@ -87,11 +87,20 @@ def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow
 
     if shared := {r.persona for r in train} & {r.persona for r in held_out}:
         raise DataError(f"{len(shared)} personas are in the judge's training and held-out rows; split by persona")
+    for row in (*train, *held_out):
+        if set(row.responses) != set(levels):
+            raise DataError(
+                f"row {row.id} has levels {', '.join(row.responses)}, but the judge needs {', '.join(levels)} in all"
+            )
     texts, labels, _ = _flat(train, levels)
     judge = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
         LogisticRegression(C=10.0, max_iter=1000),
-    ).fit(texts, labels)
+    )
+    try:
+        judge.fit(texts, labels)
+    except ValueError as error:
+        raise DataError(f"no judge can be trained on {len(texts)} replies ({error}); use --generate 0") from error
     length = make_pipeline(FunctionTransformer(_word_counts), StandardScaler(), LogisticRegression(max_iter=1000)).fit(
         texts, labels
     )

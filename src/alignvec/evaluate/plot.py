@@ -1,6 +1,7 @@
 """The λ curve as a picture: what the model prefers, what it says, and the margin between the extremes."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def plot_sweep(result: "SweepResult", path: Path) -> None:
 def _draw(result: "SweepResult", axes: Any) -> None:
     said, preferred, margin = axes
     points = result.curve
-    for colour, level in zip(COLOURS, result.levels, strict=False):
+    for colour, level in zip(cycle(COLOURS), result.levels, strict=False):
         _band(said, [(p.coefficient, p.level_rate.get(level)) for p in points], colour, level)
         rates = [(p.coefficient, p.preference_rate.get("per_token", {}).get(level)) for p in points]
         _band(preferred, rates, colour, level)

@@ -98,7 +98,8 @@ def score_levels(
     ]
     wanted: list[Knobs] = [{}, *settings]
     jobs = [(i, knobs) for i in np.argsort([-e.packed_length for e in encoded]).tolist() for knobs in wanted]
-    missing = [(i, knobs) for i, knobs in jobs if _key(rows[i], knobs) not in journal]
+    open_jobs = {_key(rows[i], knobs): (i, knobs) for i, knobs in jobs}  # λ = 0 is the base: once
+    missing = [job for key, job in open_jobs.items() if key not in journal]
     advance(len(jobs) - len(missing))
     for batch in _batches(missing, encoded):
         sums = model.score([encoded[i] for i, _ in batch], [knobs for _, knobs in batch]).tolist()

@@ -1,6 +1,7 @@
 """A sweep: one knob over a range of λ, measured on held-out queries (the paper's Figure 2)."""
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.card import CurvePoint, Interval, Measurement
+from alignvec.vectors.fingerprint import fingerprint
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 READ = 10
@@ -117,7 +119,7 @@ def sweep(
     sampling = sampling or Sampling()
     levels = levels_of(rows)
     settings = [{vector: value} for value in coefficients]
-    journal = Journal(out / "journal.jsonl" if out else None, _scope(model, vector, sampling, data))
+    journal = Journal(out / "journal.jsonl" if out else None, _scope(model, vector, sampling, data, rows))
     total = len(rows) * (len(settings) + 1)
     scores = score_levels(
         model, rows, levels, settings, journal=journal, advance=lambda n: advance("scoring", n, total)
@@ -280,7 +282,9 @@ def _csv(result: SweepResult) -> str:
     return text.getvalue()
 
 
-def _scope(model: KnobbedModel, vector: str, sampling: Sampling, data: str) -> dict[str, Any]:
+def _scope(
+    model: KnobbedModel, vector: str, sampling: Sampling, data: str, rows: Sequence[PreferenceRow]
+) -> dict[str, Any]:
     card = model.vectors[vector].card if vector in model.vectors else None
     return {
         "vector": vector,
@@ -288,5 +292,7 @@ def _scope(model: KnobbedModel, vector: str, sampling: Sampling, data: str) -> d
         "method": card.method if card else "",
         "sampling": sampling.model_dump(),
         "data": data,
+        "rows": hashlib.sha256("\n".join(row.model_dump_json() for row in rows).encode()).hexdigest()[:16],
+        "base": fingerprint(model.base.folder),
         "dtype": str(model.base.model.dtype),
     }

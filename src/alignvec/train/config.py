@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from alignvec.data.pairs import parse_order
 from alignvec.errors import AlignvecError, ConfigError
+from alignvec.vectors.card import NAME
 
 Form = Literal["hinged", "two-sided", "one-sided"]
 
@@ -35,9 +36,9 @@ class TrainConfig(BaseModel):
         licence: of the vector.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME)
     base: str = "demo"
     data: Path | None = None
     split: Literal["train", "validation", "test"] = "train"

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT_VERSION: Final = 1
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""What a vector may be called, so that it can be written as a knob and as a folder."""
 
 
 class _Strict(BaseModel):
@@ -86,7 +88,7 @@ class Card(_Strict):
     """
 
     format_version: Literal[1] = FORMAT_VERSION
-    name: str
+    name: str = Field(pattern=NAME)
     domain: str | None = None
     levels: Sequence[str] = ()
     form: Literal["single", "hinged"]

@@ -1,5 +1,6 @@
 """Vectors from what training leaves behind: a LoRA adapter (exact), or two full checkpoints (θ_aligned − θ_base)."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from alignvec.errors import VectorError
+from alignvec.errors import ModelError, VectorError
 from alignvec.models import resolve
-from alignvec.vectors.card import BaseReference, Card
+from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.delta import Delta, DenseDelta
 from alignvec.vectors.fingerprint import fingerprint, template_hash
 from alignvec.vectors.store import ADAPTER_CONFIG, read_adapter
@@ -26,7 +27,11 @@ def base_reference(name: str) -> BaseReference:
     from transformers import AutoTokenizer
 
     folder = resolve(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        cause = str(error).strip().split("\n")[0]
+        raise ModelError(f"{folder} has no usable tokenizer: {cause}; copy the tokenizer's files there") from error
     return BaseReference(name=name, fingerprint=fingerprint(folder), template=template_hash(tokenizer))
 
 
@@ -43,6 +48,8 @@ def extract(base: str, aligned: str, *, name: str, **card: Any) -> AlignmentVect
         ModelError: if a model cannot be found.
         VectorError: if the two do not match tensor for tensor, or do not differ at all.
     """
+    if not re.fullmatch(NAME, name):
+        raise VectorError(f"a vector cannot be named {name!r}; use letters, digits, and . _ - after the first")
     reference = base_reference(base)
     adapter = Path(aligned).expanduser()
     if (adapter / ADAPTER_CONFIG).is_file():

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from alignvec.errors import VectorError
+from alignvec.errors import StorageError, VectorError
 from alignvec.files import atomic_folder, write_text
 from alignvec.vectors.card import Card
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
@@ -41,6 +41,8 @@ def save_vector(vector: AlignmentVector, folder: Path, *, dtype: torch.dtype | N
     Raises:
         StorageError: if the folder cannot be written.
     """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()):
+        raise StorageError(f"cannot write {folder}: something else than a vector is there; choose another --out")
     with atomic_folder(folder) as staging:
         written = {name: _write_side(deltas, staging / name, vector.card, dtype) for name, deltas in _sides(vector)}
         files = {str(p.relative_to(staging)): _sha256(p) for p in sorted(staging.rglob("*.safetensors"))}
