@@ -13,7 +13,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from alignvec import models
 from alignvec.data.load import load_rows, shipped_file
 from alignvec.data.pairs import parse_order, require_levels
-from alignvec.errors import DataError
+from alignvec.errors import ConfigError
 from alignvec.files import storage_errors, write_text
 from alignvec.logprobs import EncodedReplies, encode_replies, pack, reply_logprobs
 from alignvec.provenance import provenance
@@ -39,10 +39,8 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     result = out / "model"
     order = parse_order(config.orders()[side])
     record: dict[str, Any] = {"side": side, "order": str(order), "config": config.model_dump(mode="json")}
-    if _finished(out, record):
+    if _begun(out, record) and (out / "run.json").is_file():
         return result
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     rows = load_rows(config.data or shipped_file(config.name), split=config.split, limit=config.limit)
     for row in rows:
         require_levels(row, order)
@@ -54,9 +52,14 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     ]
     reference = cached_reference(base, encoded, lambda: score_base(base, encoded, config.batch_size))
     trainer = _trainer(config, base, encoded, reference, order.levels, order.level_pairs(), out)
+    progress = TrainingProgress()
+    trainer.add_callback(progress)
     with storage_errors(out):
         checkpoint = _last_checkpoint(out / "checkpoints")
-        trainer.train(resume_from_checkpoint=checkpoint)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        finally:
+            progress.close()
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
         trained.save_pretrained(result)
     record |= {
@@ -150,20 +153,23 @@ def _trainer(
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(TrainingProgress())
     return trainer
 
 
-def _finished(out: Path, record: dict[str, Any]) -> bool:
+def _begun(out: Path, record: dict[str, Any]) -> bool:
+    """Whether `out` holds this very run, begun or finished; if it is new there, it is noted down."""
+    path = out / "recipe.json"
     try:
-        stored = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        write_text(path, json.dumps(record, indent=1))
         return False
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {out / 'run.json'}: {error}; delete {out} to train again") from None
+        raise ConfigError(f"cannot read {path}: {error}; delete {out} to train again") from None
     different = [key for key, value in record.items() if stored.get(key) != value]
     if different:
-        raise DataError(f"{out} holds a finished run with another {different[0]}; choose another --out or delete it")
+        state = "a finished run" if (out / "run.json").is_file() else "an unfinished run"
+        raise ConfigError(f"{out} holds {state} with another {different[0]}; choose another --out or delete it")
     return True
 
 

@@ -19,7 +19,10 @@ def cached_reference(
     """
     scope = hashlib.sha256(f"{fingerprint(base.folder)} {base.model.dtype}".encode()).hexdigest()[:16]
     path = cache_dir() / "reference" / f"{scope}.json"
-    known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        known: dict[str, float] = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):  # not there yet, or damaged: computed again
+        known = {}
     keys = [[_key(row.prompt, reply) for reply in row.replies] for row in encoded]
     if any(key not in known for row in keys for key in row):
         scores = compute()

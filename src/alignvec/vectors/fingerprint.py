@@ -36,7 +36,7 @@ def fingerprint(folder: Path) -> str:
         digest.update(json.dumps({k: config.get(k) for k in _SHAPE_KEYS}, sort_keys=True).encode())
         for name, entry, sample in sorted(_tensors(folder)):
             digest.update(f"{name} {entry}".encode() + sample)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"cannot read the model in {folder}: {error}; is the folder complete?") from error
     return digest.hexdigest()
 
@@ -58,6 +58,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, str, bytes]]:
                 begin, end = entry["data_offsets"]
                 sample = b""
                 for i in range(_CHUNKS):
-                    stream.seek(8 + length + begin + (end - begin) * i // _CHUNKS)
-                    sample += stream.read(min(_CHUNK_BYTES, end - begin))
+                    start = begin + (end - begin) * i // _CHUNKS
+                    stream.seek(8 + length + start)
+                    sample += stream.read(min(_CHUNK_BYTES, end - start))  # never into the next tensor
                 yield name, f"{entry['dtype']} {entry['shape']}", sample

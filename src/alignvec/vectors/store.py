@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,9 +100,19 @@ def load_vector(folder: Path, *, dtype: torch.dtype = torch.float32) -> Alignmen
 
 
 def find_vectors(folder: Path) -> dict[str, Path]:
-    """Names of the vectors in the subfolders of `folder` (or of `folder` itself, if it is one), with their paths."""
+    """Names of the vectors in the subfolders of `folder` (or of `folder` itself, if it is one), with their paths.
+
+    Raises:
+        VectorError: if a card is damaged, or two vectors have one name.
+    """
     places = [folder] if (folder / CARD).is_file() else sorted(p.parent for p in folder.glob(f"*/{CARD}"))
-    return {load_card(place).name: place for place in places}
+    found: dict[str, Path] = {}
+    for place in places:
+        name = load_card(place).name
+        if name in found:
+            raise VectorError(f"{found[name]} and {place} are both named {name!r}; load one, or rename one in its card")
+        found[name] = place
+    return found
 
 
 def peft_config(deltas: Mapping[str, LowRankDelta], base_name: str) -> dict[str, object]:
@@ -176,6 +187,8 @@ def read_adapter(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, 
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise VectorError(f"cannot read {folder / ADAPTER_CONFIG}: {error}; is it a PEFT adapter folder?") from None
+    if not isinstance(config, dict) or "lora_alpha" not in config:
+        raise VectorError(f"{folder / ADAPTER_CONFIG} is no configuration of a LoRA adapter (it has no lora_alpha)")
     _require_plain_lora(folder, config)
     tensors = _tensors(folder / ADAPTER)
     deltas: dict[str, Delta] = {}
@@ -212,12 +225,21 @@ def _require_plain_lora(folder: Path, config: dict[str, object]) -> None:
                 f"{folder / ADAPTER_CONFIG}: {key}={config[key]!r} has no exact low-rank delta; "
                 "merge the adapter and extract from the two full models"
             )
+    start = str(config.get("init_lora_weights"))
+    if start.startswith(_CHANGES_BASE):
+        raise VectorError(
+            f"{folder / ADAPTER_CONFIG}: init_lora_weights={start!r} changed the base weights too, so the factors are "
+            "not the difference to the base; merge the adapter and extract from the two full models"
+        )
+
+
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
 
 
 def _by_pattern(pattern: object, name: str, default: float) -> float:
     if isinstance(pattern, dict):
         for key, value in pattern.items():
-            if name == key or name.endswith(f".{key}"):
+            if re.match(rf"(.*\.)?({key})$", name):  # as PEFT reads its patterns
                 return float(value)
     return default
 
