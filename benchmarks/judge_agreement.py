@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sklearn.metrics import cohen_kappa_score
 
-from alignvec.data.load import shipped_file
+from alignvec.data.load import load_rows, shipped_file
 from alignvec.evaluate.judge import judge_for
-from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.evaluate.statistics import bootstrap_rate
 
 LABELS = Path(__file__).resolve().parents[1] / "docs" / "results" / "blind_labels.jsonl"
 
@@ -21,9 +21,11 @@ def main() -> None:
     rows = [json.loads(line) for line in LABELS.read_text(encoding="utf-8").splitlines()]
     judge = judge_for(shipped_file("medical"))
     verdicts = judge.verdicts([row["reply"] for row in rows])
+    domains = ("medical", "legal", "financial")
+    personas = {row.id: row.persona for domain in domains for row in load_rows(shipped_file(domain))}
     labels = [row["label"] for row in rows]
-    agreement = bootstrap_mean(
-        [float(a == b) for a, b in zip(labels, verdicts, strict=True)], [row["row"] for row in rows]
+    agreement = bootstrap_rate(
+        [float(a == b) for a, b in zip(labels, verdicts, strict=True)], [personas[row["row"]] for row in rows]
     )
     confusion = Counter(zip(labels, verdicts, strict=True))
     print(

@@ -17,8 +17,8 @@ def extract(
         str | None, typer.Option("--negative", help="the same, trained on the reversed preference")
     ] = None,
     form: Annotated[
-        Literal["hinged", "two-sided"], typer.Option("--form", help="how both sides are combined")
-    ] = "hinged",
+        Literal["hinged", "two-sided"] | None, typer.Option("--form", help="how both sides are combined")
+    ] = None,
     storage: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option("--storage", help="dtype of the stored vector")
     ] = "float32",
@@ -27,15 +27,18 @@ def extract(
     """Subtract a base model from a fine-tune of it, and save the difference as a vector."""
     import torch
 
+    from alignvec.errors import ConfigError
     from alignvec.vectors.describe import describe
     from alignvec.vectors.extract import extract as run
     from alignvec.vectors.store import save_vector
     from alignvec.vectors.vector import hinged, two_sided
 
+    if form and not negative:
+        raise ConfigError("--form combines two sides; give the other one with --negative")
     vector = run(base, aligned, name=name)
     if negative:
         other = run(base, negative, name=name)
-        vector = hinged(vector, other) if form == "hinged" else two_sided(vector, other)
+        vector = two_sided(vector, other) if form == "two-sided" else hinged(vector, other)
     saved = save_vector(vector, out, dtype=getattr(torch, storage))
     if json:
         print_json(saved.card)

@@ -49,12 +49,15 @@ def sweep(
 ) -> None:
     """Measure preference rates, margins and level rates of a knob over λ, on held-out queries."""
     from alignvec.data.load import load_rows, shipped_file
+    from alignvec.errors import ConfigError
     from alignvec.evaluate.judge import judge_for
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.evaluate.sweep import sweep as run
     from alignvec.steer.sampling import Sampling
     from alignvec.vectors.store import load_card, save_card
 
+    if card and allow_other_base:
+        raise ConfigError("--card keeps what was measured on the vector's own base; leave out --allow-other-base")
     described = load_card(vector)
     path = data or shipped_file(described.domain or described.name)
     rows = load_rows(path, split=split, limit=limit)

@@ -61,6 +61,7 @@ def measure(
 ) -> tuple[list[SweepResult], Path]:
     """Sweep every knob on the first test queries of its domain; returns the results and the path of the picture."""
     results = []
+    judge = judge_for(shipped_file(next(iter(model.vectors))))
     for name in model.vectors:
         data = shipped_file(name)
         rows = load_rows(data, split="test", limit=limit)
@@ -75,7 +76,7 @@ def measure(
                 rows,
                 data=f"{data.name} test, first {len(rows)}",
                 coefficients=coefficients,
-                judge=judge_for(data),
+                judge=judge,
                 sampling=sampling,
                 out=out / name,
                 advance=report,

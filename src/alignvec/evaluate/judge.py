@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from alignvec.data.load import SHIPPED, levels_of, load_rows
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import DataError
-from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.evaluate.statistics import bootstrap_rate
 from alignvec.vectors.card import Interval
 
 TEST_ONLY = ("general", "ratings")
@@ -134,8 +134,8 @@ def _report(
     return JudgeReport(
         trained_on=trained_on,
         held_out=len(texts),
-        accuracy=bootstrap_mean([float(a == b) for a, b in zip(said, labels, strict=True)], personas),
-        length_accuracy=bootstrap_mean([float(a == b) for a, b in zip(by_length, labels, strict=True)], personas),
+        accuracy=bootstrap_rate([float(a == b) for a, b in zip(said, labels, strict=True)], personas),
+        length_accuracy=bootstrap_rate([float(a == b) for a, b in zip(by_length, labels, strict=True)], personas),
         confusion=confusion,
     )
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.evaluate.statistics import bootstrap_mean, bootstrap_rate
 from alignvec.logprobs import EncodedReplies, encode_replies
 from alignvec.steer.knobs import Knobs, format_knobs
 from alignvec.steer.model import KnobbedModel
@@ -66,7 +66,7 @@ class LevelScores:
             return {}
         best = values.argmax(axis=1)
         return {
-            level: bootstrap_mean((best == i).astype(float).tolist(), self.personas)
+            level: bootstrap_rate((best == i).astype(float).tolist(), self.personas)
             for i, level in enumerate(self.levels)
         }
 

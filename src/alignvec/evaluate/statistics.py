@@ -34,3 +34,16 @@ def bootstrap_mean(values: Sequence[float], groups: Sequence[str], *, seed: int 
     means = totals[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(value=float(np.mean(values)), low=float(low), high=float(high))
+
+
+def bootstrap_rate(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Interval:
+    """`bootstrap_mean` of values that are 0 or 1.
+
+    Where all agree, resampling cannot vary, so the interval is the exact binomial one (Clopper and Pearson 1934) with
+    one trial a group.
+    """
+    found = bootstrap_mean(values, groups, seed=seed)
+    slack = 1 - 0.025 ** (1 / len(set(groups)))
+    if found.value == 1.0:
+        return Interval(value=1.0, low=1 - slack, high=1.0)
+    return Interval(value=0.0, low=0.0, high=slack) if found.value == 0.0 else found

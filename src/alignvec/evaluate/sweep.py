@@ -18,7 +18,7 @@ from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import JudgeReport, LevelJudge
 from alignvec.evaluate.preference import METERS, LevelScores, score_levels
-from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.evaluate.statistics import bootstrap_rate
 from alignvec.files import write_text
 from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
@@ -210,7 +210,10 @@ def tables(result: SweepResult) -> list[Table]:
 
 def replies_text(result: SweepResult, count: int = READ) -> str:
     """Markdown with the replies to the first `count` queries at every λ, unpicked."""
-    lines = [f"# {result.vector}: replies to the first {count} queries of {result.data}, unpicked", ""]
+    lines = [
+        f"# {result.vector}: replies to the first {min(count, result.generated)} queries of {result.data}, unpicked",
+        "",
+    ]
     lines += [f"Decoding: {result.sampling.model_dump()}. The level in brackets is the judge's.", ""]
     for row in list(dict.fromkeys(reply.row for reply in result.replies))[:count]:
         mine = [reply for reply in result.replies if reply.row == row]
@@ -246,7 +249,7 @@ def _point(
     mine = [reply for reply in replies if reply.coefficient == value]
     groups = [personas[reply.row] for reply in mine]
     level_rate = {
-        level: bootstrap_mean([float(reply.level == level) for reply in mine], groups) if mine else None
+        level: bootstrap_rate([float(reply.level == level) for reply in mine], groups) if mine else None
         for level in scores.levels
     }
     preference = {meter: scores.preference_rate(index, meter) for meter in METERS}
@@ -256,7 +259,7 @@ def _point(
         margin=scores.margin(index),
         margin_sum=scores.margin(index, per_token=False),
         level_rate={level: rate for level, rate in level_rate.items() if rate},
-        degenerate=bootstrap_mean([float(reply.degenerate) for reply in mine], groups) if mine else None,
+        degenerate=bootstrap_rate([float(reply.degenerate) for reply in mine], groups) if mine else None,
     )
 
 

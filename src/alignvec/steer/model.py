@@ -13,7 +13,7 @@ from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs, check_knobs
 from alignvec.steer.sampling import Sampling, logits_processors
 from alignvec.steer.stacked import StackedLayers, check_rows
-from alignvec.vectors.fingerprint import fingerprint
+from alignvec.vectors.fingerprint import fingerprint, template_hash
 from alignvec.vectors.vector import AlignmentVector
 
 
@@ -44,6 +44,7 @@ class KnobbedModel:
             found = fingerprint(base.folder)
             for vector in vectors:
                 vector.require_base(found)
+                vector.require_template(template_hash(base.tokenizer))
         self._low = [part for vector in vectors if not vector.is_dense for part in vector.parts]
         self._dense = [part for vector in vectors if vector.is_dense for part in vector.parts]
         self._stacked = StackedLayers(base.model, self._low)

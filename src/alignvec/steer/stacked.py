@@ -72,8 +72,8 @@ class StackedLayers:
         if not active:
             return
         if active != self._active:  # the stacks stay while the same parts are turned again
-            self._active = active
-            self._stacks = {names: self._stack(names) for names in self._groups if self._touches(names, active)}
+            stacks = {names: self._stack(names, active) for names in self._groups if self._touches(names, active)}
+            self._active, self._stacks = active, stacks
         if not self._handles:
             self._attach()
         chosen = gates[:, list(active)]
@@ -86,13 +86,13 @@ class StackedLayers:
         self._detach()
         self._active, self._stacks = (), {}
 
-    def _stack(self, names: Sequence[str]) -> _Stack:
+    def _stack(self, names: Sequence[str], active: Sequence[int]) -> _Stack:
         a: list[torch.Tensor] = []
         b: list[torch.Tensor] = []
         columns: list[int] = []
         for name in names:
             layer = self._layers[name]
-            found = [(i, self._parts[p].deltas.get(f"{name}.weight")) for i, p in enumerate(self._active)]
+            found = [(i, self._parts[p].deltas.get(f"{name}.weight")) for i, p in enumerate(active)]
             deltas = [(i, d) for i, d in found if isinstance(d, LowRankDelta)]
             like = layer.weight
             a += [d.a.to(like) for _, d in deltas]

@@ -1,5 +1,6 @@
 """Training one side of a vector with DPO, resumable, with everything that made it stored beside it."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ from alignvec.train.listwise import ListwiseCollator, ListwiseDPOTrainer
 from alignvec.train.progress import TrainingProgress, track
 from alignvec.train.reference import cached_reference
 
+STARTED = "recipe.json"
+"""Written when training begins, so that a killed run only goes on with the same recipe and data."""
+
 
 def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     """Train one side (`positive` or `negative`) and return the folder of the result.
@@ -38,10 +42,16 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
 
     result = out / "model"
     order = parse_order(config.orders()[side])
-    record: dict[str, Any] = {"side": side, "order": str(order), "config": config.model_dump(mode="json")}
+    data = config.data or shipped_file(config.name)
+    rows = load_rows(data, split=config.split, limit=config.limit)
+    record: dict[str, Any] = {
+        "side": side,
+        "order": str(order),
+        "config": config.model_dump(mode="json"),
+        "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
+    }
     if _begun(out, record) and (out / "run.json").is_file():
         return result
-    rows = load_rows(config.data or shipped_file(config.name), split=config.split, limit=config.limit)
     for row in rows:
         require_levels(row, order)
     base = models.load(config.base, dtype=config.dtype)
@@ -52,6 +62,7 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     ]
     reference = cached_reference(base, encoded, lambda: score_base(base, encoded, config.batch_size))
     trainer = _trainer(config, base, encoded, reference, order.levels, order.level_pairs(), out)
+    write_text(out / STARTED, json.dumps(record, indent=1))
     progress = TrainingProgress()
     trainer.add_callback(progress)
     with storage_errors(out):
@@ -157,12 +168,11 @@ def _trainer(
 
 
 def _begun(out: Path, record: dict[str, Any]) -> bool:
-    """Whether `out` holds this very run, begun or finished; if it is new there, it is noted down."""
-    path = out / "recipe.json"
+    """Whether `out` holds this very run, begun or finished."""
+    path = out / STARTED
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        write_text(path, json.dumps(record, indent=1))
         return False
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}; delete {out} to train again") from None

@@ -47,12 +47,13 @@ def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = 
 def end_settings(config: TrainConfig) -> dict[str, float]:
     """λ of each level that training fixes: the ends at the trained models; one level between them at the base."""
     order = parse_order(config.order)
-    settings = {order.levels[0]: 1.0}
+    ends = [(order.ranks[0], 1.0)]
     if config.form == "hinged":
-        settings[parse_order(config.orders()["negative"]).levels[0]] = -1.0
-        between = [level for level in order.levels if level not in settings]
-        if len(between) == 1:
-            settings[between[0]] = 0.0
+        ends.append((parse_order(config.orders()["negative"]).ranks[0], -1.0))
+    settings = {rank[0]: value for rank, value in ends if len(rank) == 1}  # a tie is no trained level
+    between = [level for level in order.levels if level not in settings]
+    if len(settings) == 2 and len(between) == 1:
+        settings[between[0]] = 0.0
     return dict(sorted(settings.items(), key=lambda item: item[1]))
 
 

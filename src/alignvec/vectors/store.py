@@ -215,6 +215,7 @@ _PLAIN_LORA: dict[str, tuple[object, ...]] = {
     "modules_to_save": (None, []),
     "fan_in_fan_out": (False, None),
     "trainable_token_indices": (None,),
+    "alora_invocation_tokens": (None, []),
 }
 
 
@@ -226,14 +227,14 @@ def _require_plain_lora(folder: Path, config: dict[str, object]) -> None:
                 "merge the adapter and extract from the two full models"
             )
     start = str(config.get("init_lora_weights"))
-    if start.startswith(_CHANGES_BASE):
+    if start.lower().startswith(_CHANGES_BASE):
         raise VectorError(
             f"{folder / ADAPTER_CONFIG}: init_lora_weights={start!r} changed the base weights too, so the factors are "
             "not the difference to the base; merge the adapter and extract from the two full models"
         )
 
 
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def _by_pattern(pattern: object, name: str, default: float) -> float:

@@ -74,6 +74,18 @@ class AlignmentVector:
             for name, delta in part.deltas.items()
         }
 
+    def require_template(self, found: str) -> None:
+        """Check the hash of a base's chat template and vocabulary size.
+
+        Raises:
+            VectorError: if the vector was made with another.
+        """
+        if found != self.card.base.template:
+            raise VectorError(
+                f"vector {self.name!r} was made with another chat template or vocabulary than this tokenizer has; load "
+                f"its base {self.card.base.name!r}, or pass --allow-other-base to transfer it on purpose"
+            )
+
     def require_base(self, found: str) -> None:
         """Check the fingerprint of a base model.
 
@@ -95,7 +107,7 @@ def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVec
         VectorError: if either is hinged already or they belong to different bases.
     """
     _require_single_pair(positive, negative)
-    card = positive.card.model_copy(update={"form": "hinged", "method": "hinged"})
+    card = positive.card.model_copy(update={"form": "hinged", "method": "hinged", "measured": None, "files": {}})
     return AlignmentVector(card, positive.positive, negative.positive)
 
 
@@ -110,7 +122,9 @@ def two_sided(positive: AlignmentVector, negative: AlignmentVector) -> Alignment
     for name, delta in negative.positive.items():
         half = delta.scaled(-0.5)
         deltas[name] = add(deltas[name], half) if name in deltas else half
-    return AlignmentVector(positive.card.model_copy(update={"method": "two-sided"}), deltas)
+    return AlignmentVector(
+        positive.card.model_copy(update={"method": "two-sided", "measured": None, "files": {}}), deltas
+    )
 
 
 def sides(vector: AlignmentVector) -> tuple[AlignmentVector, AlignmentVector]:
