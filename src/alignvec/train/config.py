@@ -119,4 +119,5 @@ def make_config(source: str, values: dict[str, Any]) -> TrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise ConfigError(f"{source}: {where}: {first['msg']}") from None
+        known = f" (keys: {', '.join(TrainConfig.model_fields)})" if first["type"] == "extra_forbidden" else ""
+        raise ConfigError(f"{source}: {where}: {first['msg']}{known}; see docs/recipes.md") from None
