@@ -9,7 +9,8 @@ from conftest import write_tiny_model
 from running import Command, assert_told, prepared
 
 from alignvec import models
-from alignvec.vectors.store import ADAPTER, CARD, save_vector
+from alignvec.vectors.adapter import ADAPTER
+from alignvec.vectors.store import CARD, save_vector
 
 
 @pytest.fixture

@@ -87,7 +87,9 @@ def test_half_precision_storage_records_its_rounding(make_vector: MakeVector, tm
 
 
 def test_a_value_that_overflows_the_storage_dtype_is_refused(make_vector: MakeVector, tmp_path: Path) -> None:
-    vector = replace(make_vector(hinged=False), positive={"w": LowRankDelta(torch.ones(1, 2), torch.full((2, 1), 1e6))})
+    vector = replace(
+        make_vector(hinged=False), positive={"w.weight": LowRankDelta(torch.ones(1, 2), torch.full((2, 1), 1e6))}
+    )
     with pytest.raises(VectorError, match=r"'medical' is not finite in torch.float16"):
         save_vector(vector, tmp_path / "v", dtype=torch.float16)
     assert list(tmp_path.iterdir()) == []

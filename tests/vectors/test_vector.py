@@ -7,8 +7,9 @@ import torch
 from conftest import MakeVector
 
 from alignvec.errors import VectorError
+from alignvec.vectors.algebra import hinged, renamed, sides, two_sided
 from alignvec.vectors.delta import LowRankDelta
-from alignvec.vectors.vector import AlignmentVector, Deltas, Part, hinged, renamed, sides, two_sided
+from alignvec.vectors.vector import AlignmentVector, Deltas, Part
 
 
 def densely(deltas: Deltas) -> dict[str, torch.Tensor]:

@@ -28,10 +28,10 @@ def extract(
     import torch
 
     from alignvec.errors import ConfigError
+    from alignvec.vectors.algebra import hinged, two_sided
     from alignvec.vectors.describe import describe
     from alignvec.vectors.extract import extract as run
     from alignvec.vectors.store import save_vector
-    from alignvec.vectors.vector import hinged, two_sided
 
     if form and not negative:
         raise ConfigError("--form combines two sides; give the other one with --negative")

@@ -8,9 +8,10 @@ from alignvec.data.pairs import parse_order
 from alignvec.provenance import versions
 from alignvec.train.config import TrainConfig
 from alignvec.train.dpo import train_side
+from alignvec.vectors.algebra import hinged, two_sided
 from alignvec.vectors.extract import extract
 from alignvec.vectors.store import save_vector
-from alignvec.vectors.vector import AlignmentVector, hinged, two_sided
+from alignvec.vectors.vector import AlignmentVector
 
 
 def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = None) -> Path:

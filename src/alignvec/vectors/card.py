@@ -85,6 +85,7 @@ class Card(_Strict):
         recipe: resolved training recipe, with the seed.
         error: measured error of a lossy form (compression, storage dtype), by name.
         files: sha256 of each tensor file in the folder.
+        tensors: for a file that is streamed, the xxh3 hash of each tensor's bytes.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -102,3 +103,4 @@ class Card(_Strict):
     licence: str = "unknown"
     notes: str = ""
     files: dict[str, str] = Field(default_factory=dict)
+    tensors: dict[str, dict[str, str]] = Field(default_factory=dict)

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 
 from alignvec.errors import ModelError, VectorError
 from alignvec.models import resolve
+from alignvec.vectors.adapter import ADAPTER_CONFIG, read_adapter
 from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.delta import Delta, DenseDelta
 from alignvec.vectors.fingerprint import fingerprint, template_hash
-from alignvec.vectors.store import ADAPTER_CONFIG, read_adapter
 from alignvec.vectors.vector import AlignmentVector
 
 

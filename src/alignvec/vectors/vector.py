@@ -1,11 +1,12 @@
 """An alignment vector: named deltas for the tensors of one base model, and a card."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from alignvec.errors import VectorError
 from alignvec.vectors.card import Card
-from alignvec.vectors.delta import Delta, DenseDelta, add
+from alignvec.vectors.delta import Delta, LowRankDelta, add
 
 Deltas = Mapping[str, Delta]
 """Tensor name in the base (such as `model.layers.0.mlp.up_proj.weight`) to its delta."""
@@ -62,8 +63,46 @@ class AlignmentVector:
 
     @property
     def is_dense(self) -> bool:
-        """Whether any delta is dense, so that rows of a batch cannot have different coefficients."""
-        return any(isinstance(delta, DenseDelta) for part in self.parts for delta in part.deltas.values())
+        """Whether any delta is not low-rank, so that rows of a batch cannot have different coefficients."""
+        return any(not isinstance(delta, LowRankDelta) for part in self.parts for delta in part.deltas.values())
+
+    def __mul__(self, factor: float) -> "AlignmentVector":
+        """The vector that adds at every λ what this one adds there, times `factor`.
+
+        Raises:
+            VectorError: if the factor is not finite.
+        """
+        if not math.isfinite(factor):
+            raise VectorError(f"vector {self.name!r} cannot be scaled by {factor}; use a finite number")
+        negative = None if self.negative is None else _scaled(self.negative, factor)
+        return AlignmentVector(_derived(self.card), _scaled(self.positive, factor), negative)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "AlignmentVector":
+        """The vector that takes away at every λ what this one adds (`mirrored` turns the knob round instead)."""
+        return self * -1.0
+
+    def __add__(self, other: "AlignmentVector") -> "AlignmentVector":
+        """The vector that adds at every λ what both add there; exact for low-rank deltas. Hinged if either is.
+
+        Raises:
+            VectorError: if they belong to different bases, or a tensor has another shape in each.
+        """
+        self.require_base(other.card.base.fingerprint)
+        card = _derived(self.card, other.card)
+        positive = _sum(self.positive, other.positive)
+        if self.negative is None and other.negative is None:
+            return AlignmentVector(card, positive)
+        negative = _sum(self._at_minus_one(), other._at_minus_one())
+        return AlignmentVector(card.model_copy(update={"form": "hinged"}), positive, negative)
+
+    def __sub__(self, other: "AlignmentVector") -> "AlignmentVector":
+        """The vector that adds at every λ what this one adds there, less what the other adds."""
+        return self + -other
+
+    def _at_minus_one(self) -> Deltas:
+        return _scaled(self.positive, -1.0) if self.negative is None else self.negative
 
     def delta_at(self, coefficient: float) -> dict[str, Delta]:
         """λ·Δ (hinged: |λ| times the side of λ's sign), by tensor name; empty at λ = 0."""
@@ -100,51 +139,27 @@ class AlignmentVector:
             )
 
 
-def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
-    """λ > 0 adds λ·positive, λ < 0 adds |λ|·negative: at ±1 exactly the two trained models, at 0 the base.
-
-    Raises:
-        VectorError: if either is hinged already or they belong to different bases.
-    """
-    _require_single_pair(positive, negative)
-    card = positive.card.model_copy(update={"form": "hinged", "method": "hinged", "measured": None, "files": {}})
-    return AlignmentVector(card, positive.positive, negative.positive)
-
-
-def two_sided(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
-    """(θ₊ − θ₋)/2, from the vectors θ₊ − θ and θ₋ − θ (Preference Vector, arXiv 2504.20106).
-
-    Raises:
-        VectorError: if either is hinged or they belong to different bases.
-    """
-    _require_single_pair(positive, negative)
-    deltas = {name: delta.scaled(0.5) for name, delta in positive.positive.items()}
-    for name, delta in negative.positive.items():
-        half = delta.scaled(-0.5)
-        deltas[name] = add(deltas[name], half) if name in deltas else half
-    return AlignmentVector(
-        positive.card.model_copy(update={"method": "two-sided", "measured": None, "files": {}}), deltas
+def _derived(*cards: Card) -> Card:
+    """Card of a vector made from others: what was recorded of them does not hold for it."""
+    licences = dict.fromkeys(card.licence for card in cards)
+    return cards[0].model_copy(
+        update={
+            "method": "combined",
+            "settings": {},
+            "measured": None,
+            "error": {},
+            "files": {},
+            "tensors": {},
+            "recipe": {"of": [card.name for card in cards]},
+            "licence": " AND ".join(licences),
+        }
     )
 
 
-def sides(vector: AlignmentVector) -> tuple[AlignmentVector, AlignmentVector]:
-    """The two one-sided vectors θ₊ − θ and θ₋ − θ that a hinged vector holds.
-
-    Raises:
-        VectorError: if the vector is not hinged.
-    """
-    if vector.negative is None:
-        raise VectorError(f"vector {vector.name!r} is not hinged, so it has one side only")
-    card = vector.card.model_copy(update={"form": "single", "method": "one-sided", "measured": None, "settings": {}})
-    return AlignmentVector(card, vector.positive), AlignmentVector(card, vector.negative)
+def _scaled(deltas: Deltas, factor: float) -> dict[str, Delta]:
+    return {name: delta.scaled(factor) for name, delta in deltas.items()}
 
 
-def renamed(vector: AlignmentVector, name: str) -> AlignmentVector:
-    """The same vector under another knob name."""
-    return replace(vector, card=vector.card.model_copy(update={"name": name}))
-
-
-def _require_single_pair(positive: AlignmentVector, negative: AlignmentVector) -> None:
-    if positive.negative is not None or negative.negative is not None:
-        raise VectorError("both sides must be single vectors; take the sides of a hinged one first")
-    positive.require_base(negative.card.base.fingerprint)
+def _sum(first: Deltas, second: Deltas) -> dict[str, Delta]:
+    both = {name: add(delta, second[name]) for name, delta in first.items() if name in second}
+    return {**first, **second, **both}

@@ -1,0 +1,61 @@
+"""Vectors made of vectors: hinged, two-sided, mirrored, one side of a hinged one. Sums are operators of the vector."""
+
+from dataclasses import replace
+
+from alignvec.errors import VectorError
+from alignvec.vectors.vector import AlignmentVector
+
+
+def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
+    """λ > 0 adds λ·positive, λ < 0 adds |λ|·negative: at ±1 exactly the two trained models, at 0 the base.
+
+    Raises:
+        VectorError: if either is hinged already or they belong to different bases.
+    """
+    _require_single_pair(positive, negative)
+    card = positive.card.model_copy(update={"form": "hinged", "method": "hinged", "measured": None, "files": {}})
+    return AlignmentVector(card, positive.positive, negative.positive)
+
+
+def two_sided(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
+    """(θ₊ − θ₋)/2, from the vectors θ₊ − θ and θ₋ − θ (Preference Vector, arXiv 2504.20106).
+
+    Raises:
+        VectorError: if either is hinged or they belong to different bases.
+    """
+    _require_single_pair(positive, negative)
+    deltas = (0.5 * positive - 0.5 * negative).positive
+    return AlignmentVector(
+        positive.card.model_copy(update={"method": "two-sided", "measured": None, "files": {}}), deltas
+    )
+
+
+def sides(vector: AlignmentVector) -> tuple[AlignmentVector, AlignmentVector]:
+    """The two one-sided vectors θ₊ − θ and θ₋ − θ that a hinged vector holds.
+
+    Raises:
+        VectorError: if the vector is not hinged.
+    """
+    if vector.negative is None:
+        raise VectorError(f"vector {vector.name!r} is not hinged, so it has one side only")
+    card = vector.card.model_copy(update={"form": "single", "method": "one-sided", "measured": None, "settings": {}})
+    return AlignmentVector(card, vector.positive), AlignmentVector(card, vector.negative)
+
+
+def mirrored(vector: AlignmentVector) -> AlignmentVector:
+    """The knob turned round: its λ is the vector's -λ (a hinged one's sides change places)."""
+    if vector.negative is None:
+        return -vector
+    card = vector.card.model_copy(update={"measured": None, "settings": {}, "files": {}, "method": "mirrored"})
+    return AlignmentVector(card, vector.negative, vector.positive)
+
+
+def renamed(vector: AlignmentVector, name: str) -> AlignmentVector:
+    """The same vector under another knob name."""
+    return replace(vector, card=vector.card.model_copy(update={"name": name}))
+
+
+def _require_single_pair(positive: AlignmentVector, negative: AlignmentVector) -> None:
+    if positive.negative is not None or negative.negative is not None:
+        raise VectorError("both sides must be single vectors; take the sides of a hinged one first")
+    positive.require_base(negative.card.base.fingerprint)
