@@ -61,19 +61,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with storage_errors(path):
             staging.chmod(0o755)
             yield staging
-            if path.exists():
-                retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-                path.rename(retired / "content")
-                try:
-                    staging.rename(path)
-                except OSError:
-                    (retired / "content").rename(path)
-                    raise
-                shutil.rmtree(retired)
-            else:
-                staging.rename(path)
+            put_in_place(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def put_in_place(staging: Path, path: Path) -> None:
+    """Rename the finished folder `staging` to `path`, its sibling, replacing what is there."""
+    if not path.exists():
+        staging.rename(path)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.rename(retired / "content")
+    try:
+        staging.rename(path)
+    except OSError:
+        (retired / "content").rename(path)
+        raise
+    shutil.rmtree(retired)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from alignvec.cli.chat import chat
 from alignvec.cli.demo import demo
 from alignvec.cli.extract import extract
 from alignvec.cli.inspect import inspect
+from alignvec.cli.merge import merge
 from alignvec.cli.sweep import sweep
 from alignvec.cli.train import train
 from alignvec.errors import AlignvecError
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, ask, chat, sweep, inspect, train, extract):
+for command in (demo, ask, chat, sweep, inspect, train, extract, merge):
     app.command()(command)
 
 

@@ -47,7 +47,7 @@ def load_knobbed(
     from alignvec.steer.model import KnobbedModel
     from alignvec.vectors.store import load_vector
 
-    loaded = [load_vector(place) for place in _places(vectors).values()]
+    loaded = [load_vector(place) for place in vector_places(vectors).values()]
     return KnobbedModel(models.load(model, dtype=dtype, device=device), loaded, allow_other_base=allow_other_base)
 
 
@@ -55,10 +55,11 @@ def named_settings(vectors: Sequence[Path] | None) -> dict[str, dict[str, float]
     """Recommended λ of each level, by vector, read from the cards alone: knobs are checked before anything loads."""
     from alignvec.vectors.store import load_card
 
-    return {name: load_card(place).settings for name, place in _places(vectors).items()}
+    return {name: load_card(place).settings for name, place in vector_places(vectors).items()}
 
 
-def _places(vectors: Sequence[Path] | None) -> dict[str, Path]:
+def vector_places(vectors: Sequence[Path] | None) -> dict[str, Path]:
+    """Names and folders of the vectors that were asked for, or of the shipped ones."""
     from alignvec.errors import VectorError
     from alignvec.vectors.store import find_vectors
 

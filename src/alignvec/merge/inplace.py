@@ -1,6 +1,7 @@
 """Dense knobs in place: every turn rebuilds W = round(base + Σ gate·Δ) from the untouched base, so nothing drifts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 
@@ -55,7 +56,12 @@ class InplaceKnob:
         self.turn([0.0] * len(self._parts))
 
 
-def check_targets(vector: str, deltas: Deltas, weights: Mapping[str, torch.Tensor]) -> None:
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def check_targets(vector: str, deltas: Deltas, weights: Mapping[str, _Shaped]) -> None:
     """Check that a model has every tensor that deltas name, in their shape.
 
     Raises:
@@ -64,7 +70,7 @@ def check_targets(vector: str, deltas: Deltas, weights: Mapping[str, torch.Tenso
     for name, delta in deltas.items():
         if name not in weights:
             raise VectorError(f"vector {vector!r} changes {name}, which this model does not have; load its own base")
-        if weights[name].shape != delta.shape:
+        if tuple(weights[name].shape) != tuple(delta.shape):
             raise VectorError(
                 f"vector {vector!r} changes {name} as {list(delta.shape)}, but here it is {list(weights[name].shape)}"
             )

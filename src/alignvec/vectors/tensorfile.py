@@ -63,6 +63,16 @@ class Entry:
         return DTYPES[self.code]
 
     @property
+    def is_float(self) -> bool:
+        """Whether it holds numbers that sums can be added to (no integers, no 8-bit floats with outer scales)."""
+        return self.code in ("F64", "F32", "F16", "BF16")
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.begin
+
+    @property
     def rows(self) -> int:
         """Length of the first dimension; 1 for a scalar."""
         return self.shape[0] if self.shape else 1
@@ -70,7 +80,7 @@ class Entry:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row; 0 for an empty tensor."""
-        return (self.end - self.begin) // self.rows if self.rows else 0
+        return self.size // self.rows if self.rows else 0
 
 
 def read_header(path: Path) -> tuple[list[Entry], dict[str, str]]:

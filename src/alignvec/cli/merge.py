@@ -1,0 +1,78 @@
+"""`alignvec merge`: knobs fixed into a model folder of its own."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from alignvec.cli.common import (
+    JsonOption,
+    OtherBaseOption,
+    VectorsOption,
+    print_json,
+    print_table,
+    progress,
+    vector_places,
+)
+
+
+def merge(
+    out: Annotated[Path, typer.Option("--out", help="folder of the merged model")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="merge recipe (YAML); options given beside it replace its values")
+    ] = None,
+    base: Annotated[str | None, typer.Option("--base", help="base model: demo, a folder, or a hub id")] = None,
+    knob: Annotated[
+        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5; repeatable, they add up")
+    ] = None,
+    vectors: VectorsOption = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option("--dtype", help="dtype of the result; default: each tensor as in the base"),
+    ] = None,
+    rounding: Annotated[
+        Literal["nearest", "stochastic"] | None,
+        typer.Option("--rounding", help="stochastic keeps small changes on average where nearest loses them"),
+    ] = None,
+    method: Annotated[str | None, typer.Option("--method", help="sum (default), ties, dare, dare-ties")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="seed of stochastic rounding and of dropping")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another merge at --out")] = False,
+    allow_other_base: OtherBaseOption = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="tensors at work at once")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write base + Σ λ·Δ as a model folder that plain transformers loads; a killed merge goes on where it was."""
+    from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
+    from alignvec.merge.run import merge as run
+    from alignvec.steer.knobs import merge_knobs, parse_knobs
+    from alignvec.vectors.store import load_card
+
+    places = vector_places(vectors)
+    named = {name: load_card(place).settings for name, place in places.items()}
+    knobs = merge_knobs(parse_knobs(text, settings=named) for text in knob or [])
+    given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if recipe:
+        values = load_merge_recipe(recipe).model_dump()
+        made = make_merge_recipe(str(recipe), {**values, **changes, "knobs": {**values["knobs"], **knobs}})
+    else:
+        made = make_merge_recipe("merge", {**changes, "knobs": knobs})
+    with progress() as advance:
+        report = run(
+            made,
+            out,
+            vectors=places,
+            allow_other_base=allow_other_base,
+            overwrite=overwrite,
+            workers=workers,
+            advance=lambda done, total: advance("merge (bytes)", done, total),
+        )
+    if json:
+        print_json(report)
+        return
+    rows = [
+        (name, f"{k.coefficient:g}", "-" if k.realised is None else f"{k.realised:.4f}")
+        for name, k in report.knobs.items()
+    ]
+    print_table(["knob", "λ asked for", "λ realised"], rows)
+    typer.echo(f"{report.bytes / 1e9:.2f} GB, {report.dtype or 'dtype of the base'}, saved to {out}")
