@@ -20,6 +20,15 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FOLDER = "SmolLM2-135M-Instruct-Q4_1"
 """Name in the cache. The weights are the GGUF's, de-quantised to float32 without any further rounding."""
+ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""Hub id of the model that the GGUF was made from."""
+LICENCE = "Apache-2.0"
+
+
+def cached_demo_model() -> Path | None:
+    """Folder of the demo model if it is in the cache; nothing is fetched."""
+    folder = cache_dir() / "models" / FOLDER
+    return folder if _complete(folder) else None
 
 
 def ensure_demo_model() -> Path:

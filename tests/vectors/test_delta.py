@@ -1,10 +1,11 @@
 """Deltas against products and sums in float64."""
 
+import numpy as np
 import pytest
 import torch
 
 from alignvec.errors import VectorError
-from alignvec.vectors.delta import DenseDelta, LowRankDelta, add
+from alignvec.vectors.delta import DenseDelta, LowRankDelta, add, refactored
 
 
 def low_rank(seed: int, *, rank: int = 3, out: int = 7, inside: int = 5) -> LowRankDelta:
@@ -84,3 +85,101 @@ def test_scaling_multiplies_the_dense_form(factor: float) -> None:
     assert_near(low.scaled(factor).dense(), product(low) * factor)
     assert_near(full.scaled(factor).dense(), full.value.double() * factor)
     assert_near(low.dense(), product(low))
+
+
+def with_values(values: list[float], *, out: int, inside: int, rank: int) -> LowRankDelta:
+    """Float32 factors of `rank`, whose product has nearly these singular values and else none."""
+    generator = np.random.default_rng(0)
+    u = np.linalg.qr(generator.standard_normal((out, len(values))))[0]
+    v = np.linalg.qr(generator.standard_normal((inside, len(values))))[0]
+    mix = np.linalg.qr(generator.standard_normal((rank, rank)))[0][: len(values)]
+    return LowRankDelta(torch.tensor(mix.T @ v.T).float(), torch.tensor(u * np.array(values) @ mix).float())
+
+
+def truncated(matrix: np.ndarray, rank: int) -> np.ndarray:
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    return u[:, :rank] * s[:rank] @ v[:rank]
+
+
+@pytest.mark.parametrize(("out", "inside", "rank"), [(7, 5, 12), (5, 7, 12), (7, 5, 3), (6, 6, 6)])
+def test_refactoring_keeps_the_product_and_no_more_rank_than_the_weight_has(out: int, inside: int, rank: int) -> None:
+    delta = low_rank(0, rank=rank, out=out, inside=inside)
+    found = refactored(delta)
+    assert found.rank == min(out, inside, rank)
+    torch.testing.assert_close(product(found), product(delta), rtol=0, atol=1e-6 * product(delta).norm().item())
+
+
+def test_refactoring_drops_rank_that_is_not_there() -> None:
+    delta = low_rank(0, rank=2)
+    twice = LowRankDelta(torch.cat([delta.a, delta.a]), torch.cat([delta.b, delta.b], dim=1))
+    found = refactored(twice)
+    assert found.rank == 2
+    assert_near(found.dense(), 2 * product(delta))
+
+
+def test_refactoring_keeps_small_directions_of_a_large_weight() -> None:
+    delta = with_values([1.0, 1e-2, 1e-4, 1e-5], out=3000, inside=40, rank=6)
+    error = (product(refactored(delta)) - product(delta)).norm() / product(delta).norm()
+    assert error.item() < 1e-6
+
+
+def test_refactoring_half_precision_factors_rounds_no_more_than_their_dtype() -> None:
+    exact = low_rank(0, rank=6, out=300, inside=200)
+    delta = LowRankDelta(exact.a.bfloat16(), exact.b.bfloat16())
+    found = refactored(delta)
+    assert found.a.dtype == found.b.dtype == torch.bfloat16
+    assert found.rank == 6
+    error = (product(found) - product(delta)).norm() / product(delta).norm()
+    assert error.item() < torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize(
+    ("energy", "rank"),
+    [(0.5, 1), (0.9, 2), (0.99, 3), (0.9999999, 4)],  # squares 16, 9, 1, 0.01: shares 0.615, 0.961, 0.9996, 1
+)
+def test_an_energy_target_truncates_as_numpys_svd_does(energy: float, rank: int) -> None:
+    delta = with_values([4.0, 3.0, 1.0, 0.1], out=9, inside=6, rank=5)
+    found, expected = refactored(delta, energy=energy), truncated(product(delta).numpy(), rank)
+    assert found.rank == rank
+    np.testing.assert_allclose(product(found).numpy(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_fixed_rank_truncates_as_numpys_svd_does(rank: int) -> None:
+    delta = low_rank(3, rank=5, out=9, inside=6)
+    found = refactored(delta, rank=rank)
+    assert found.rank == rank
+    np.testing.assert_allclose(product(found).numpy(), truncated(product(delta).numpy(), rank), rtol=0, atol=5e-6)
+
+
+def test_refactoring_nothing_is_nothing_of_rank_one() -> None:
+    found = refactored(LowRankDelta(torch.zeros(3, 5), torch.zeros(7, 3)))
+    assert found.rank == 1
+    assert not found.dense().any()
+
+
+def test_a_sum_of_more_rank_than_the_weight_has_is_factored_anew() -> None:
+    total, expected = low_rank(0), product(low_rank(0))
+    for seed in range(1, 9):
+        summed = add(total, low_rank(seed))
+        assert isinstance(summed, LowRankDelta)
+        total, expected = summed, expected + product(low_rank(seed))
+        assert total.rank <= 5
+    torch.testing.assert_close(product(total), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [low_rank(0, rank=3, out=7, inside=5), dense(0)])
+def test_rows_are_rows_of_the_dense_form(form: LowRankDelta | DenseDelta) -> None:
+    whole = product(form) if isinstance(form, LowRankDelta) else form.value.double()
+    for start, stop in ((0, 7), (2, 5), (6, 7), (3, 3)):
+        assert_near(form.rows(start, stop), whole[start:stop])
+    for step in (1, 3, 7, 100):
+        blocks = list(form.stream(step))
+        assert [len(block) for block in blocks] == [min(step, 7 - i) for i in range(0, 7, step)]
+        assert_near(torch.cat(blocks), whole)
+
+
+def test_a_scalars_delta_is_one_row() -> None:
+    scalar = DenseDelta(torch.tensor(2.0))
+    assert [block.item() for block in scalar.stream(10)] == [2.0]
+    assert scalar.dense().shape == ()

@@ -6,6 +6,7 @@ import typer
 
 from alignvec.cli.ask import ask
 from alignvec.cli.chat import chat
+from alignvec.cli.convert import convert
 from alignvec.cli.demo import demo
 from alignvec.cli.extract import extract
 from alignvec.cli.inspect import inspect
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, ask, chat, sweep, inspect, train, extract, merge):
+for command in (demo, ask, chat, sweep, inspect, train, extract, merge, convert):
     app.command()(command)
 
 

@@ -42,6 +42,7 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Write base + Σ λ·Δ as a model folder that plain transformers loads; a killed merge goes on where it was."""
+    from alignvec.merge.allocator import keep_freed_blocks
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
     from alignvec.merge.run import merge as run
     from alignvec.steer.knobs import merge_knobs, parse_knobs
@@ -54,9 +55,11 @@ def merge(
     changes = {key: value for key, value in given.items() if value is not None}
     if recipe:
         values = load_merge_recipe(recipe).model_dump()
-        made = make_merge_recipe(str(recipe), {**values, **changes, "knobs": {**values["knobs"], **knobs}})
+        terms = {name: {**values["knobs"].get(name, {}), "coefficient": value} for name, value in knobs.items()}
+        made = make_merge_recipe(str(recipe), {**values, **changes, "knobs": {**values["knobs"], **terms}})
     else:
         made = make_merge_recipe("merge", {**changes, "knobs": knobs})
+    keep_freed_blocks()
     with progress() as advance:
         report = run(
             made,

@@ -1,12 +1,10 @@
 """Dense knobs in place: every turn rebuilds W = round(base + Σ gate·Δ) from the untouched base, so nothing drifts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 
-from alignvec.errors import VectorError
-from alignvec.vectors.vector import Deltas, Part
+from alignvec.vectors.vector import Part, check_targets
 
 
 class InplaceKnob:
@@ -54,23 +52,3 @@ class InplaceKnob:
     def restore(self) -> None:
         """Set every weight to the base's, bit for bit."""
         self.turn([0.0] * len(self._parts))
-
-
-class _Shaped(Protocol):
-    @property
-    def shape(self) -> Sequence[int]: ...
-
-
-def check_targets(vector: str, deltas: Deltas, weights: Mapping[str, _Shaped]) -> None:
-    """Check that a model has every tensor that deltas name, in their shape.
-
-    Raises:
-        VectorError: naming the first that does not fit.
-    """
-    for name, delta in deltas.items():
-        if name not in weights:
-            raise VectorError(f"vector {vector!r} changes {name}, which this model does not have; load its own base")
-        if tuple(weights[name].shape) != tuple(delta.shape):
-            raise VectorError(
-                f"vector {vector!r} changes {name} as {list(delta.shape)}, but here it is {list(weights[name].shape)}"
-            )

@@ -86,12 +86,12 @@ def dare_ties(
 
 def _total(weights: Tensor) -> float:
     total = float(weights.sum())
-    if total <= 0 and weights.any():
+    if total < 1e-8 and weights.any():
         raise ConfigError(
             f"normalize divides by the sum of the coefficients, which is {total:g}; it must be above 0: "
             "turn normalize off, and use scale"
         )
-    return total or 1.0
+    return total if total > 0 else 1.0
 
 
 def _drop(deltas: Tensor, densities: Tensor, generator: torch.Generator) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,8 +34,8 @@ class KnobTerm(BaseModel):
     vector: Path | None = None
     model: str | None = None
     coefficient: float | str = 1.0
-    layers: list[Annotated[float, Field(strict=True)]] | None = Field(default=None, min_length=1)
-    density: float = Field(default=1.0, gt=0, le=1, strict=True)
+    layers: list[float] | None = Field(default=None, min_length=1)
+    density: float = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +92,7 @@ class MergeRecipe(BaseModel):
     knobs: dict[Annotated[str, Field(pattern=NAME)], KnobTerm]
     method: str = "sum"
     normalize: bool = False
-    scale: float = Field(default=1.0, strict=True)
+    scale: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     rounding: Literal["nearest", "stochastic"] = "nearest"
     seed: int = Field(default=0, ge=0)
@@ -159,7 +159,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no merge recipe at {path}; an example is recipes/merge/example.yaml") from None
+        raise ConfigError(f"there is no file {path}; check the path") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         cause = str(error).replace("\n", " ")
         raise ConfigError(f"cannot read {path}: {cause}; it must be a YAML mapping") from None
@@ -185,6 +185,11 @@ def layer_coefficient(term_coefficient: float, layers: Sequence[float] | None, t
         return term_coefficient * (layers[0] if _INPUT_EMBEDDING.search(tensor_name) else layers[-1])
     place = int(found[1]) / (depth - 1) if depth > 1 else 1.0
     return term_coefficient * float(np.interp(place, np.linspace(0, 1, len(layers)), layers))
+
+
+def depth_of(tensors: Iterable[str]) -> int:
+    """Number of layers of a model, from its tensors' names; 0 if none has a layer's number in it."""
+    return max((int(found[1]) + 1 for name in tensors if (found := _LAYER.search(name))), default=0)
 
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")

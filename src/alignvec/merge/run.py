@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from alignvec.errors import ConfigError, KnobError, StorageError
-from alignvec.merge.recipe import KnobTerm, MergeRecipe, layer_coefficient
+from alignvec.merge.recipe import KnobTerm, MergeRecipe, depth_of, layer_coefficient
 from alignvec.merge.staging import staging
 from alignvec.merge.stream import Numerics, result_bytes, write_shards
 from alignvec.merge.terms import Term
@@ -101,14 +101,14 @@ def merge(
     folder = resolve(recipe.base)
     base = open_checkpoint(folder)
     found = fingerprint(folder)
-    depth = 1 + max((n for n in map(_layer_number, base.entries) if n is not None), default=0)
+    depth = depth_of(base.entries)
     terms, knobs = [], {}
     for name, knob in recipe.knobs.items():
         vector = _vector(name, knob, recipe.base, vectors or {})
         if not allow_other_base:
             vector.require_base(found)
         coefficient = _coefficient(vector, knob)
-        term = _term(vector, name, coefficient, knob, depth)
+        term = _term(vector, name, coefficient, knob, base.entries, depth)
         knobs[name] = MergedKnob(
             coefficient=coefficient, realised=None, layers=knob.layers, density=knob.density, source=_source(vector)
         )
@@ -176,16 +176,20 @@ def _coefficient(vector: AlignmentVector, knob: KnobTerm) -> float:
     return settings[knob.coefficient]
 
 
-def _term(vector: AlignmentVector, name: str, coefficient: float, knob: KnobTerm, depth: int) -> Term | None:
+def _term(
+    vector: AlignmentVector, name: str, coefficient: float, knob: KnobTerm, tensors: Iterable[str], depth: int
+) -> Term | None:
     """The term of a knob; None at λ = 0."""
     if vector.negative is not None and knob.layers and min(knob.layers) < 0:
         raise ConfigError(
             f"knob {name!r}: a hinged vector has another delta below zero, so its layers must not be negative; "
             "turn the coefficient's sign instead"
         )
+    if knob.layers and not depth:
+        raise ConfigError(f"knob {name!r} has layers, but no tensor of this base is numbered by layer; leave them out")
     for part in vector.parts:
         if gate := part.gate(coefficient):
-            gates = {tensor: layer_coefficient(gate, knob.layers, tensor, depth) for tensor in part.deltas}
+            gates = {tensor: layer_coefficient(gate, knob.layers, tensor, depth) for tensor in tensors}
             return Term(name, coefficient, part.deltas, gates, knob.density)
     return None
 
@@ -229,7 +233,3 @@ def _copy_the_rest(base: Checkpoint, target: Path, dtype: str | None, total: int
     if dtype:
         config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _layer_number(name: str) -> int | None:
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)

@@ -18,14 +18,15 @@ import xxhash
 
 from alignvec.errors import StorageError, VectorError
 from alignvec.files import storage_errors
-from alignvec.merge.inplace import check_targets
 from alignvec.merge.methods import METHODS
 from alignvec.merge.rounding import Rounding, rounded
 from alignvec.merge.staging import Staging
 from alignvec.merge.sums import Added, require_finite, summed
 from alignvec.merge.terms import Overlap, Term
 from alignvec.vectors.checkpoint import Checkpoint, tied_twin
+from alignvec.vectors.delta import DenseDelta
 from alignvec.vectors.tensorfile import CODES, Entry, encode_header, tensor_bytes
+from alignvec.vectors.vector import check_targets
 
 _COPIED = 1 << 22
 """Bytes of an untouched tensor that are copied at once."""
@@ -94,7 +95,7 @@ def write_shards(
         VectorError: if a sum is not finite, or a delta is damaged or does not fit the base.
         StorageError: if the disk is full.
     """
-    added = _by_tensor(base, terms)
+    added = _by_tensor(base, terms, complete=numerics.normalize)
     count = workers or (len(os.sched_getaffinity(0)) if numerics.plain else 1)
     threads = torch.get_num_threads()
 
@@ -129,7 +130,8 @@ def result_bytes(base: Checkpoint, dtype: torch.dtype | None) -> int:
     return sum(_size(entry, _stored_dtype(entry, dtype)) for entry in base.entries.values())
 
 
-def _by_tensor(base: Checkpoint, terms: Sequence[Term]) -> dict[str, list[Added]]:
+def _by_tensor(base: Checkpoint, terms: Sequence[Term], *, complete: bool) -> dict[str, list[Added]]:
+    """What is added to each tensor that changes; `complete`: with a zero for a term that leaves it, whose λ counts."""
     found: dict[str, list[Added]] = {}
     for index, term in enumerate(terms):
         check_targets(term.vector, term.deltas, base.entries)
@@ -140,6 +142,11 @@ def _by_tensor(base: Checkpoint, terms: Sequence[Term]) -> dict[str, list[Added]
                 )
             if gate := term.gates[name]:
                 found.setdefault(name, []).append(Added(index, gate, delta, term.density))
+    if complete:
+        for name, some in found.items():
+            for index in set(range(len(terms))) - {a.term for a in some}:
+                zero = DenseDelta(torch.zeros(()).expand(base.entries[name].shape))
+                some.append(Added(index, terms[index].gates[name], zero, terms[index].density))
     for name in base.entries:
         twin = tied_twin(base, name)
         if twin and name in found:
@@ -180,8 +187,8 @@ def _by_method(
     generator: torch.Generator,
 ) -> Iterator[torch.Tensor]:
     deltas = torch.stack([a.delta.dense() for a in added])
-    weights = torch.tensor([a.gate for a in added])
-    densities = torch.tensor([a.density for a in added])
+    weights = torch.tensor([a.gate for a in added], dtype=torch.float64)
+    densities = torch.tensor([a.density for a in added], dtype=torch.float64)
     total = METHODS[numerics.method](deltas, weights, densities, numerics.normalize, generator)
     del deltas
     value = base.reader.rows(entry).float().add_(total, alpha=numerics.scale)

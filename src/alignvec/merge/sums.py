@@ -11,8 +11,10 @@ from alignvec.merge.terms import Overlap
 from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.tensorfile import Entry, Reader
 
-BLOCK = 1 << 18
+BLOCK = 1 << 17
 """Entries of a block: in float32 it stays in a core's cache."""
+PROBED = 8
+"""Of so many blocks of a tensor the first is looked at for the realised coefficients."""
 
 
 @dataclass(frozen=True)
@@ -56,36 +58,25 @@ def summed(
     low = _LowRank([a for a in added if isinstance(a.delta, LowRankDelta)])
     other = [a for a in added if not isinstance(a.delta, LowRankDelta)]
     streams = [a.delta.stream(step) for a in other]
-    for start in range(0, entry.rows, step):
+    probe = _Probe(low, other, len(overlap.added))
+    for number, start in enumerate(range(0, entry.rows, step)):
         stop = min(start + step, entry.rows)
-        before = reader.rows(entry, start, stop).float()
+        total = reader.rows(entry, start, stop).float()
+        probed = bool(added) and number % PROBED == 0
+        before = total.clone() if probed else None
         rows = [next(stream) for stream in streams]
-        total = low.plus(before, start, stop) if low.terms else before.clone()
+        if low.terms:
+            total.addmm_(low.b[start:stop], low.a)
         for a, row in zip(other, rows, strict=True):
             total.add_(row, alpha=a.gate)
         found = rounded(total, dtype, rounding, generator)
-        change = found.float() - before
-        require_finite(change, entry.name)
-        low.observe(change, start, stop)
-        for i, a in enumerate(other):
-            flat = rows[i].reshape(-1)
-            overlap.added[a.term] += a.gate * torch.dot(change.reshape(-1), flat).item()
-            for j in range(i + 1):
-                product = a.gate * other[j].gate * torch.dot(rows[j].reshape(-1), flat).item()
-                overlap.gram[a.term, other[j].term] += product
-                if i != j:
-                    overlap.gram[other[j].term, a.term] += product
-            if low.terms:
-                cross = a.gate * low.inner(low.side(rows[i], start, stop))
-                overlap.gram[a.term].index_add_(0, low.terms_index, cross)
-                overlap.gram[:, a.term].index_add_(0, low.terms_index, cross)
+        require_finite(found, entry.name)
+        if before is not None:
+            probe.observe(found.float() - before, rows, start, stop)
         yield found
     for stream in streams:
         next(stream, None)  # lets it check what it has read
-    if low.terms:
-        overlap.added.index_add_(0, low.terms_index, low.inner(low.seen))
-        for i, row in enumerate(low.gram()):
-            overlap.gram[low.terms[i]].index_add_(0, low.terms_index, row)
+    overlap += probe.scaled_to(entry.rows)
 
 
 def require_finite(found: torch.Tensor, name: str) -> None:
@@ -106,35 +97,56 @@ class _LowRank:
 
     def __init__(self, added: Sequence[Added]) -> None:
         self.terms = [a.term for a in added]
-        self.terms_index = torch.tensor(self.terms, dtype=torch.int64)
         if not added:
             return
         deltas = [a.delta for a in added if isinstance(a.delta, LowRankDelta)]
         self.a = torch.cat([d.a.float() for d in deltas])
         self.b = torch.cat([a.gate * d.b.float() for a, d in zip(added, deltas, strict=True)], dim=1)
-        ranks = torch.tensor([d.rank for d in deltas])
-        owner = torch.repeat_interleave(torch.arange(len(deltas)), ranks)
+        owner = torch.repeat_interleave(torch.arange(len(deltas)), torch.tensor([d.rank for d in deltas]))
         self.owners = torch.nn.functional.one_hot(owner, len(deltas)).double()
-        self.seen = torch.zeros_like(self.a)
 
-    def plus(self, before: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """`before` plus the terms, for rows `start` to `stop`."""
-        return torch.addmm(before, self.b[start:stop], self.a)
+    def inner(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Inner product of each term with a dense change of rows `start` to `stop`, [terms]; ΔW is never formed."""
+        return self.owners.T @ ((self.b[start:stop].T @ rows).double() * self.a.double()).sum(dim=1)
 
-    def side(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """bᵀ rows, [R, in]; its product with a, entry by entry, sums to inner products."""
-        return self.b[start:stop].T @ rows
-
-    def observe(self, change: torch.Tensor, start: int, stop: int) -> None:
-        """Take in how rows `start` to `stop` really changed."""
-        if self.terms:
-            self.seen.addmm_(self.b[start:stop].T, change)
-
-    def inner(self, side: torch.Tensor) -> torch.Tensor:
-        """Inner product of each term with what `side` was taken of, [terms]."""
-        return self.owners.T @ (side.double() * self.a.double()).sum(dim=1)
-
-    def gram(self) -> torch.Tensor:
-        """Inner products of the terms with each other, [terms, terms], from the factors."""
-        a, b = self.a.double(), self.b.double()
+    def gram(self, start: int, stop: int) -> torch.Tensor:
+        """Inner products of the terms with each other on these rows, [terms, terms], from the factors."""
+        a, b = self.a.double(), self.b[start:stop].double()
         return self.owners.T @ ((b.T @ b) * (a @ a.T)) @ self.owners
+
+
+class _Probe:
+    """Compares, on one block of rows in `PROBED`, what was added with what should have been."""
+
+    def __init__(self, low: _LowRank, other: Sequence[Added], terms: int) -> None:
+        self._low, self._other = low, other
+        self._order = low.terms + [a.term for a in other]
+        self._rows = 0
+        self._overlap = Overlap.zero(terms)
+
+    def observe(self, change: torch.Tensor, rows: Sequence[torch.Tensor], start: int, stop: int) -> None:
+        """Take in how rows `start` to `stop` changed; `rows` are those of the other deltas at gate 1."""
+        k = len(self._low.terms)
+        added, gram = torch.zeros(len(self._order)).double(), torch.zeros(len(self._order), len(self._order)).double()
+        if k:
+            added[:k] = self._low.inner(change, start, stop)
+            gram[:k, :k] = self._low.gram(start, stop)
+        for i, (a, row) in enumerate(zip(self._other, rows, strict=True)):
+            added[k + i] = a.gate * _dot(change, row)
+            if k:
+                gram[k + i, :k] = gram[:k, k + i] = a.gate * self._low.inner(row, start, stop)
+            for j in range(i + 1):
+                gram[k + i, k + j] = gram[k + j, k + i] = a.gate * self._other[j].gate * _dot(row, rows[j])
+        place = torch.tensor(self._order)
+        self._overlap.added.index_add_(0, place, added)
+        self._overlap.gram.index_put_((place[:, None], place[None]), gram, accumulate=True)
+        self._rows += stop - start
+
+    def scaled_to(self, rows: int) -> Overlap:
+        """The inner products, as if every row had been looked at."""
+        factor = rows / self._rows if self._rows else 0.0
+        return Overlap(self._overlap.added * factor, self._overlap.gram * factor)
+
+
+def _dot(first: torch.Tensor, second: torch.Tensor) -> float:
+    return torch.dot(first.reshape(-1), second.reshape(-1)).item()

@@ -16,7 +16,7 @@ class Term:
         vector: its name.
         coefficient: λ as it was asked for.
         deltas: what is added at gate 1, by tensor name.
-        gates: what each tensor's delta is multiplied by.
+        gates: what a delta of each of the base's tensors is multiplied by.
         density: share of entries that a trimming or dropping method keeps.
         source: identity of the deltas, so that a merge goes on with the same ones only.
     """

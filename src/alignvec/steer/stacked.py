@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from alignvec.errors import KnobError, VectorError
-from alignvec.merge.inplace import check_targets
 from alignvec.vectors.delta import LowRankDelta
-from alignvec.vectors.vector import Part
+from alignvec.vectors.vector import Part, check_targets
 
 
 @dataclass

@@ -5,13 +5,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from alignvec.errors import VectorError
-from alignvec.vectors.delta import Delta, LowRankDelta
+from alignvec.vectors.checkpoint import Checkpoint, tied_twin
+from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -60,11 +62,19 @@ def adapter_tensors(deltas: Mapping[str, LowRankDelta]) -> dict[str, torch.Tenso
     return tensors
 
 
-def read_adapter(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Delta]:
+def read_adapter(folder: Path, dtype: torch.dtype = torch.float32, base: Checkpoint | None = None) -> dict[str, Delta]:
     """Deltas of a PEFT LoRA adapter folder; its scale (alpha / rank) is folded into b, exactly.
 
+    Factors of an embedding give a low-rank delta too, and weights that were saved whole (`modules_to_save`) a dense
+    one, if they differ from the base's.
+
+    Args:
+        dtype: of the deltas.
+        base: the model it was trained on; without it only factors of linear layers are read.
+
     Raises:
-        VectorError: if it is no plain LoRA adapter (DoRA, biases, extra modules), is damaged or not finite.
+        VectorError: if it is no plain LoRA adapter (DoRA, biases), needs the base, does not fit it, changes one end of
+            a tied embedding only, is damaged or not finite.
     """
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
@@ -74,28 +84,111 @@ def read_adapter(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, 
         raise VectorError(f"{folder / ADAPTER_CONFIG} is no configuration of a LoRA adapter (it has no lora_alpha)")
     _require_plain_lora(folder, config)
     tensors = _tensors(folder / ADAPTER)
-    deltas: dict[str, Delta] = {}
-    for key in [k for k in tensors if k.endswith(".lora_A.weight")]:
-        module = key.removesuffix(".lora_A.weight")
-        other = f"{module}.lora_B.weight"
-        if other not in tensors:
-            raise VectorError(f"{folder / ADAPTER} has {key} but no {other}; the adapter is incomplete")
-        a, b = tensors.pop(key), tensors.pop(other)
-        name = module.removeprefix(_PREFIX)
-        rank = a.shape[0]
-        alpha = float(_by_pattern(config.get("alpha_pattern"), name, config["lora_alpha"]))
-        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
-        deltas[f"{name}.weight"] = LowRankDelta(a.to(dtype), b.to(dtype) * scale)
+    plain = {key for key in tensors if key.endswith(_LINEAR)}
+    if base is None and (other := sorted(tensors.keys() - plain)):
+        raise VectorError(
+            f"{folder / ADAPTER} holds tensors that are no LoRA factors of linear layers: {other[:3]}; embeddings and "
+            "modules_to_save can be read beside the base model only, so make a vector of it with alignvec extract"
+        )
+    deltas = _low_rank(folder, config, tensors, dtype)
+    if base is not None:
+        deltas |= _saved_whole(folder, config, tensors, dtype, base)
+        _tie_head(folder, deltas, base)
     if tensors or not deltas:
         raise VectorError(f"{folder / ADAPTER} holds tensors that are no LoRA factors: {sorted(tensors)[:3]}")
     return deltas
+
+
+_LINEAR = (".lora_A.weight", ".lora_B.weight")
+_EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
+
+
+def _low_rank(
+    folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype
+) -> dict[str, Delta]:
+    """Deltas of the factors, which are taken out of `tensors`."""
+    deltas: dict[str, Delta] = {}
+    for first, second in (_LINEAR, _EMBEDDING):
+        for key in [k for k in tensors if k.endswith(first)]:
+            module = key.removesuffix(first)
+            if module + second not in tensors:
+                raise VectorError(f"{folder / ADAPTER} has {key} but no {module + second}; the adapter is incomplete")
+            a, b = tensors.pop(key), tensors.pop(module + second)
+            name = module.removeprefix(_PREFIX)
+            rank = a.shape[0]
+            alpha = float(_by_pattern(config.get("alpha_pattern"), name, config["lora_alpha"]))
+            scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+            if first in _EMBEDDING:  # PEFT adds (b @ a)ᵀ to an embedding's weight
+                a, b = b.T.contiguous(), a.T.contiguous()
+            deltas[f"{name}.weight"] = LowRankDelta(a.to(dtype), b.to(dtype) * scale)
+    return deltas
+
+
+def _saved_whole(
+    folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype, base: Checkpoint
+) -> dict[str, Delta]:
+    """Differences to the base of weights that were saved whole, which are taken out of `tensors`."""
+    deltas: dict[str, Delta] = {}
+    for key in list(tensors):
+        name = key.removeprefix(_PREFIX)
+        frozen = name.endswith(_FROZEN)
+        name = name.removesuffix(_FROZEN) + ".weight" if frozen else name
+        place = tied_twin(base, name) or name
+        if place not in base.entries or not (frozen or config.get("modules_to_save")):
+            continue
+        before, after = base.rows(place), tensors.pop(key)
+        if before.shape != after.shape:
+            raise VectorError(
+                f"{folder} holds {name} as {list(after.shape)}, but in {base.folder} it is {list(before.shape)}; "
+                "the vocabulary was resized, or it is another base"
+            )
+        if frozen:  # PEFT stores the weight under an embedding's factors beside them
+            if not torch.equal(before.to(after.dtype), after):
+                raise VectorError(f"{folder} was trained on another {name} than {base.folder} has; give its own base")
+        elif (change := after.float() - before.float()).any():
+            deltas[name] = DenseDelta(change.to(dtype))
+    return deltas
+
+
+_FROZEN = ".base_layer.weight"
+
+
+def _tie_head(folder: Path, deltas: dict[str, Delta], base: Checkpoint) -> None:
+    """Where the base ties its output head, keep one delta for both ends, if the adapter adds the same to both."""
+    if not base.tied:
+        return
+    embedding = tied_twin(base, "lm_head.weight")
+    if embedding is None:
+        ends = [name for name in deltas if name.endswith(".weight") and not in_adapter(name)]
+    else:
+        ends = [name for name in deltas if name == embedding or tied_twin(base, name)]
+    if not ends:
+        return
+    if embedding not in deltas or len(ends) != 2 or not _alike(*(deltas[name] for name in ends)):
+        raise VectorError(
+            f"{folder} changes {ends[0]}, but {base.folder} ties its output head to the input embedding: PEFT adds to "
+            "one end only, a vector to both; train without it, or with ensure_weight_tying, or untie the base"
+        )
+    for name in ends:
+        if name != embedding:
+            del deltas[name]
+
+
+def _alike(first: Delta, second: Delta) -> bool:
+    if first.shape != second.shape:
+        return False
+    pairs = zip(first.stream(_ROWS), second.stream(_ROWS), strict=True)
+    error, size = zip(*(((x - y).square().sum().item(), x.square().sum().item()) for x, y in pairs), strict=True)
+    return bool(sum(error) <= 1e-10 * sum(size))
+
+
+_ROWS = 4096
 
 
 _PLAIN_LORA: dict[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
     "use_dora": (False, None),
-    "modules_to_save": (None, []),
     "fan_in_fan_out": (False, None),
     "trainable_token_indices": (None,),
     "alora_invocation_tokens": (None, []),

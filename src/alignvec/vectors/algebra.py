@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from alignvec.errors import VectorError
-from alignvec.vectors.vector import AlignmentVector
+from alignvec.vectors.card import Card
+from alignvec.vectors.vector import AlignmentVector, joined_licence
 
 
 def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
@@ -13,7 +14,7 @@ def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVec
         VectorError: if either is hinged already or they belong to different bases.
     """
     _require_single_pair(positive, negative)
-    card = positive.card.model_copy(update={"form": "hinged", "method": "hinged", "measured": None, "files": {}})
+    card = _of_sides(positive, negative, form="hinged", method="hinged")
     return AlignmentVector(card, positive.positive, negative.positive)
 
 
@@ -25,9 +26,7 @@ def two_sided(positive: AlignmentVector, negative: AlignmentVector) -> Alignment
     """
     _require_single_pair(positive, negative)
     deltas = (0.5 * positive - 0.5 * negative).positive
-    return AlignmentVector(
-        positive.card.model_copy(update={"method": "two-sided", "measured": None, "files": {}}), deltas
-    )
+    return AlignmentVector(_of_sides(positive, negative, form="single", method="two-sided"), deltas)
 
 
 def sides(vector: AlignmentVector) -> tuple[AlignmentVector, AlignmentVector]:
@@ -38,7 +37,8 @@ def sides(vector: AlignmentVector) -> tuple[AlignmentVector, AlignmentVector]:
     """
     if vector.negative is None:
         raise VectorError(f"vector {vector.name!r} is not hinged, so it has one side only")
-    card = vector.card.model_copy(update={"form": "single", "method": "one-sided", "measured": None, "settings": {}})
+    update = {"form": "single", "method": "one-sided", "measured": None, "settings": {}, **_UNSAVED}
+    card = vector.card.model_copy(update=update)
     return AlignmentVector(card, vector.positive), AlignmentVector(card, vector.negative)
 
 
@@ -46,13 +46,22 @@ def mirrored(vector: AlignmentVector) -> AlignmentVector:
     """The knob turned round: its λ is the vector's -λ (a hinged one's sides change places)."""
     if vector.negative is None:
         return -vector
-    card = vector.card.model_copy(update={"measured": None, "settings": {}, "files": {}, "method": "mirrored"})
+    card = vector.card.model_copy(update={"measured": None, "settings": {}, "method": "mirrored", **_UNSAVED})
     return AlignmentVector(card, vector.negative, vector.positive)
 
 
 def renamed(vector: AlignmentVector, name: str) -> AlignmentVector:
     """The same vector under another knob name."""
     return replace(vector, card=vector.card.model_copy(update={"name": name}))
+
+
+_UNSAVED: dict[str, object] = {"files": {}, "tensors": {}}
+
+
+def _of_sides(positive: AlignmentVector, negative: AlignmentVector, *, form: str, method: str) -> Card:
+    licence = joined_licence(positive.card, negative.card)
+    update = {"form": form, "method": method, "measured": None, "licence": licence, **_UNSAVED}
+    return positive.card.model_copy(update=update)
 
 
 def _require_single_pair(positive: AlignmentVector, negative: AlignmentVector) -> None:

@@ -9,6 +9,13 @@ FORMAT_VERSION: Final = 1
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a vector may be called, so that it can be written as a knob and as a folder."""
 
+METHODS: Final = {
+    "one-sided": "one-sided: λ·(θ₊ − θ_base)",
+    "two-sided": "two-sided: λ·(θ₊ − θ₋)/2",
+    "hinged": "hinged: λ > 0 adds λ·(θ₊ − θ_base), λ < 0 adds |λ|·(θ₋ − θ_base)",
+}
+"""What the well-known methods of a card do, in words."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -21,11 +28,15 @@ class BaseReference(_Strict):
         name: `demo`, a folder or a hub id.
         fingerprint: see `alignvec.vectors.fingerprint`.
         template: hash of the chat template and vocabulary size.
+        tokenizer: hash of the vocabulary and added tokens; missing in vectors made before it was recorded.
+        licence: licence of the base model, where its folder states one.
     """
 
     name: str
     fingerprint: str
     template: str
+    tokenizer: str | None = None
+    licence: str | None = None
 
 
 class Interval(_Strict):
@@ -74,6 +85,32 @@ class Measurement(_Strict):
     curve: Sequence[CurvePoint]
 
 
+class Source(_Strict):
+    """How much the dtype of the checkpoints hides of a difference.
+
+    Attributes:
+        grid: the smallest dtype whose numbers the changed tensors of the aligned model consist of.
+        zero_share: share of entries of the changed tensors that are exactly equal.
+        delta_ulp: median of |Δ| over the spacing of the grid at the aligned weight, where Δ is not zero.
+        left_out: tensors that a policy left out, or took in part.
+    """
+
+    grid: Literal["float32", "bfloat16", "float16"]
+    zero_share: float
+    delta_ulp: float
+    left_out: Sequence[str]
+
+    def warning(self) -> str | None:
+        """One line, if rounding has taken a visible part of the difference."""
+        if self.grid == "float32" or (self.zero_share < 0.05 and self.delta_ulp > 4):
+            return None
+        return (
+            f"the aligned model was rounded to {self.grid}, which hides small changes: {self.zero_share:.0%} of the "
+            f"entries of the changed tensors are equal, and half of the others differ by no more than "
+            f"{self.delta_ulp:.0f} of its steps; extract from float32 checkpoints or the adapter, if there are any"
+        )
+
+
 class Card(_Strict):
     """Everything about a vector but its tensors; stored as `card.json`.
 
@@ -83,6 +120,7 @@ class Card(_Strict):
         method: how the deltas came about: one-sided, two-sided, hinged, extracted.
         settings: recommended coefficient of each level.
         recipe: resolved training recipe, with the seed.
+        source: of a difference of two checkpoints, how much their dtype hides.
         error: measured error of a lossy form (compression, storage dtype), by name.
         files: sha256 of each tensor file in the folder.
         tensors: for a file that is streamed, the xxh3 hash of each tensor's bytes.
@@ -99,6 +137,7 @@ class Card(_Strict):
     versions: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, float] = Field(default_factory=dict)
     measured: Measurement | None = None
+    source: Source | None = None
     error: dict[str, float] = Field(default_factory=dict)
     licence: str = "unknown"
     notes: str = ""

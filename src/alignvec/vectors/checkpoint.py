@@ -57,7 +57,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if index.is_file():
         try:
             weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            wanted = sorted(set(weight_map.values()))
+            wanted = sorted(set(map(str, weight_map.values())))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise VectorError(f"cannot read {index}: {error}; copy the whole folder again") from None
         if missing := [name for name in wanted if not (folder / name).is_file()]:

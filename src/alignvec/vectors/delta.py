@@ -131,7 +131,7 @@ def refactored(delta: LowRankDelta, *, rank: int | None = None, energy: float = 
     q_b, r_b = torch.linalg.qr(delta.b.double())
     q_a, r_a = torch.linalg.qr(delta.a.double().T)
     u, s, v = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    kept = rank_for(s, energy, max(delta.shape), delta.a.dtype)
+    kept = rank_for(s, energy, max(delta.shape), s.dtype)
     kept = kept if rank is None else min(kept, rank)
     root = s[:kept].sqrt()
     return LowRankDelta(

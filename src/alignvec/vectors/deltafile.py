@@ -78,7 +78,7 @@ def open_deltas(path: Path, hashes: Mapping[str, str] | None = None) -> dict[str
     """Deltas of a file; dense ones stay on disk.
 
     Args:
-        hashes: tensor name to hash, checked whenever a dense delta is streamed as a whole.
+        hashes: tensor name to hash, checked here, or for a dense delta whenever it is streamed as a whole.
 
     Raises:
         VectorError: if the file is damaged or a component is missing.
@@ -96,13 +96,18 @@ def open_deltas(path: Path, hashes: Mapping[str, str] | None = None) -> dict[str
     for name, parts in components.items():
         tensors = {key: reader.rows(entry) for key, entry in parts.items()}
         for key, tensor in tensors.items():
+            part = f"{name}{_MARK}{key}"
+            digest = xxhash.xxh3_128(tensor_bytes(tensor)).hexdigest()
+            if digest != (hashes or {}).get(part, digest):
+                raise VectorError(f"{path}: tensor {part} is damaged (not its hash); copy it again")
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise VectorError(f"{path}: tensor {name}{_MARK}{key} has values that are not finite")
-        size = tuple(int(n) for n in metadata.get(f"{name}{_MARK}shape", "").split(",") if n)
+                raise VectorError(f"{path}: tensor {part} has values that are not finite")
         try:
-            packed[name] = _assemble(tensors, size)
+            packed[name] = _assemble(tensors, metadata, f"{name}{_MARK}shape")
         except KeyError as error:
             raise VectorError(f"{path}: delta of {name} lacks its component {error}; the file is damaged") from None
+        except ValueError as error:
+            raise VectorError(f"{path}: delta of {name} has no usable shape: {error}; the file is damaged") from None
     return {**deltas, **packed}
 
 
@@ -124,12 +129,16 @@ def _components(delta: Delta) -> dict[str, torch.Tensor] | None:
     return None
 
 
-def _assemble(tensors: dict[str, torch.Tensor], size: tuple[int, ...]) -> Delta:
+def _assemble(tensors: dict[str, torch.Tensor], metadata: Mapping[str, str], shape: str) -> Delta:
     if "signs" in tensors:
-        return SignDelta(tensors["signs"], tensors["scale"], size)
+        return SignDelta(tensors["signs"], tensors["scale"], _size(metadata[shape]))
     if "values" in tensors:
-        return SparseDelta(tensors["values"], tensors["columns"], tensors["counts"], size)
+        return SparseDelta(tensors["values"], tensors["columns"], tensors["counts"], _size(metadata[shape]))
     return LowRankDelta(tensors["a"], tensors["b"])
+
+
+def _size(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _write_one(stream: IO[bytes], name: str, piece: Delta | torch.Tensor, dtype: torch.dtype) -> tuple[str, float]:

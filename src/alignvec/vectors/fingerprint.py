@@ -46,6 +46,16 @@ def template_hash(tokenizer: Any) -> str:
     return hashlib.sha256(f"{len(tokenizer)}\n{tokenizer.chat_template}".encode()).hexdigest()
 
 
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash over a tokenizer's vocabulary and added tokens, ids included: other ids are another prompt.
+
+    Which flags an added token has (special, stripped, normalised) is left out: libraries rewrite them on upgrade.
+    """
+    added = sorted((str(token), number) for number, token in tokenizer.added_tokens_decoder.items())
+    content = [sorted(tokenizer.get_vocab().items()), added]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def _tensors(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as stream:

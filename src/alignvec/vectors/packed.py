@@ -80,7 +80,7 @@ class SignDelta(Delta):
         """Rows of ± scale, in float32."""
         columns = self.shape[1:].numel()
         bits = (self.bits[start:stop, :, None] >> torch.arange(8, dtype=torch.uint8)) & 1
-        signs = bits.view(stop - start, -1)[:, :columns].float().mul_(2.0).sub_(1.0)
+        signs = bits.view(stop - start, 8 * self.bits.shape[1])[:, :columns].float().mul_(2.0).sub_(1.0)
         return signs.mul_(self.scale.float()).view(stop - start, *self.size[1:])
 
 

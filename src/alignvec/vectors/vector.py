@@ -1,8 +1,9 @@
 """An alignment vector: named deltas for the tensors of one base model, and a card."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from alignvec.errors import VectorError
 from alignvec.vectors.card import Card
@@ -141,7 +142,6 @@ class AlignmentVector:
 
 def _derived(*cards: Card) -> Card:
     """Card of a vector made from others: what was recorded of them does not hold for it."""
-    licences = dict.fromkeys(card.licence for card in cards)
     return cards[0].model_copy(
         update={
             "method": "combined",
@@ -151,9 +151,14 @@ def _derived(*cards: Card) -> Card:
             "files": {},
             "tensors": {},
             "recipe": {"of": [card.name for card in cards]},
-            "licence": " AND ".join(licences),
+            "licence": joined_licence(*cards),
         }
     )
+
+
+def joined_licence(*cards: Card) -> str:
+    """Licence of a vector made from these cards' vectors: all of theirs, each named once."""
+    return " AND ".join(dict.fromkeys(card.licence for card in cards))
 
 
 def _scaled(deltas: Deltas, factor: float) -> dict[str, Delta]:
@@ -163,3 +168,23 @@ def _scaled(deltas: Deltas, factor: float) -> dict[str, Delta]:
 def _sum(first: Deltas, second: Deltas) -> dict[str, Delta]:
     both = {name: add(delta, second[name]) for name, delta in first.items() if name in second}
     return {**first, **second, **both}
+
+
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def check_targets(vector: str, deltas: Deltas, weights: Mapping[str, _Shaped]) -> None:
+    """Check that a model has every tensor that deltas name, in their shape.
+
+    Raises:
+        VectorError: naming the first that does not fit.
+    """
+    for name, delta in deltas.items():
+        if name not in weights:
+            raise VectorError(f"vector {vector!r} changes {name}, which this model does not have; load its own base")
+        if tuple(weights[name].shape) != tuple(delta.shape):
+            raise VectorError(
+                f"vector {vector!r} changes {name} as {list(delta.shape)}, but here it is {list(weights[name].shape)}"
+            )

@@ -1,0 +1,33 @@
+"""`alignvec verify`: is a vector what its card states?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignvec.cli.common import JsonOption, print_json
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="a vector, or a folder of vectors")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="base model to compare with; default: the card's, if it is here")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check a vector's card, files, hashes, values and factors, and whether it fits its base."""
+    from alignvec.errors import VectorError
+    from alignvec.vectors.verify import verify as run
+
+    report = run(folder, base=base)
+    if json:
+        print_json(report)
+    else:
+        for vector in report.vectors:
+            typer.echo(vector.name or vector.folder)
+            for check in vector.checks:
+                typer.echo(f"  {check.state:7}  {check.name:16}  {check.detail}")
+    if report.failed:
+        vector, check = report.failed[0]
+        more = f" (and {len(report.failed) - 1} more checks failed)" if report.failed[1:] else ""
+        raise VectorError(f"{vector.folder}: {check.name}: {check.detail}{more}; copy or pull the vector again")

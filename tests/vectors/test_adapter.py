@@ -1,0 +1,250 @@
+"""Adapters with more than linear factors, against PEFT's own merge and logits."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import write_tiny_model
+from safetensors.torch import load_file, save_file
+
+from alignvec import models
+from alignvec.errors import VectorError
+from alignvec.models import BaseModel
+from alignvec.vectors.adapter import read_adapter
+from alignvec.vectors.checkpoint import open_checkpoint
+from alignvec.vectors.delta import DenseDelta, LowRankDelta
+
+EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
+IDS = torch.arange(40).view(2, 20)
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def untied_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with an output head of its own; do not change it."""
+    folder = write_tiny_model(tmp_path_factory.mktemp("untied") / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors[HEAD] = 0.2 * torch.randn(258, 32, generator=torch.Generator().manual_seed(1))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    return folder
+
+
+@pytest.fixture
+def untied(untied_folder: Path) -> BaseModel:
+    return models.load(str(untied_folder), device="cpu")
+
+
+def write_adapter(base: BaseModel, folder: Path, **config: Any) -> Any:
+    """Save a LoRA adapter all of whose trained weights moved; returns the PEFT model."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+    adapted = get_peft_model(deepcopy(base.model), LoraConfig(**{**options, **config}))
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.add_(0.1 * torch.randn(weight.shape))
+    adapted.save_pretrained(folder)
+    return adapted
+
+
+def merged_difference(base: BaseModel, adapted: Any) -> Tensors:
+    """What PEFT's merge adds to the base, in float64, where it adds anything."""
+    before = dict(base.model.named_parameters())
+    merged = dict(adapted.merge_and_unload().named_parameters())
+    found = {name: (weight.double() - before[name].double()).detach() for name, weight in merged.items()}
+    return {name: value for name, value in found.items() if value.any()}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["embed_tokens", "q_proj"]},
+        {"target_modules": ["embed_tokens", "lm_head", "up_proj"], "use_rslora": True},
+        {
+            "target_modules": ["embed_tokens", "q_proj"],
+            "rank_pattern": {"embed_tokens": 7},
+            "alpha_pattern": {"embed_tokens": 3},
+        },
+        {"modules_to_save": ["model.norm", "lm_head", "embed_tokens"]},
+        {"target_modules": ["embed_tokens", "q_proj"], "modules_to_save": ["lm_head", "input_layernorm"]},
+    ],
+    ids=["embedding", "head-rslora", "patterns", "saved", "both"],
+)
+def test_what_peft_merges_is_what_is_read(
+    untied: BaseModel, untied_folder: Path, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    expected = merged_difference(untied, write_adapter(untied, tmp_path / "adapter", **config))
+    found = read_adapter(tmp_path / "adapter", base=open_checkpoint(untied_folder))
+    assert set(found) == set(expected)
+    for name, delta in found.items():
+        torch.testing.assert_close(delta.dense().double(), expected[name], rtol=0, atol=1e-6)
+        saved = name.removesuffix(".weight").endswith(tuple(config.get("modules_to_save", ())))
+        assert isinstance(delta, DenseDelta if saved else LowRankDelta)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": True},
+        {"modules_to_save": ["embed_tokens", "model.norm"], "ensure_weight_tying": True},
+    ],
+    ids=["factors", "saved"],
+)
+def test_on_a_tied_base_one_delta_stands_for_both_ends(
+    tiny: BaseModel, tiny_folder: Path, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    adapted = write_adapter(tiny, tmp_path / "adapter", **config)
+    found = read_adapter(tmp_path / "adapter", base=open_checkpoint(tiny_folder))
+    assert EMBEDDING in found and HEAD not in found
+    with torch.no_grad():
+        expected = adapted(IDS).logits
+        for name, weight in tiny.model.named_parameters():
+            if name in found:
+                weight += found[name].dense()
+        torch.testing.assert_close(tiny.model(IDS).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "end"),
+    [
+        ({"target_modules": ["embed_tokens", "q_proj"]}, EMBEDDING),
+        ({"target_modules": ["lm_head", "q_proj"]}, HEAD),
+        ({"target_modules": ["embed_tokens", "lm_head"]}, f"{EMBEDDING}|{HEAD}"),  # both, but not the same
+        ({"modules_to_save": ["embed_tokens"]}, EMBEDDING),
+        ({"modules_to_save": ["lm_head"]}, HEAD),
+    ],
+    ids=["embedding", "head", "unlike", "saved-embedding", "saved-head"],
+)
+def test_one_end_of_a_tied_embedding_is_refused(
+    tiny: BaseModel, tiny_folder: Path, tmp_path: Path, config: dict[str, Any], end: str
+) -> None:
+    write_adapter(tiny, tmp_path / "adapter", **config)
+    with pytest.raises(VectorError, match=f"changes ({end}), but .* ties its output head"):
+        read_adapter(tmp_path / "adapter", base=open_checkpoint(tiny_folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"target_modules": ["embed_tokens", "q_proj"]}, "lora_embedding_A"),
+        ({"modules_to_save": ["model.norm"]}, "model.norm.weight"),
+    ],
+)
+def test_without_the_base_only_linear_layers_are_read(
+    untied: BaseModel, tmp_path: Path, config: dict[str, Any], named: str
+) -> None:
+    write_adapter(untied, tmp_path / "adapter", **config)
+    with pytest.raises(VectorError, match=f"no LoRA factors of linear layers.*{named}.*alignvec extract"):
+        read_adapter(tmp_path / "adapter")
+
+
+def test_a_saved_module_that_did_not_change_is_left_out(untied: BaseModel, untied_folder: Path, tmp_path: Path) -> None:
+    write_adapter(untied, tmp_path / "adapter", modules_to_save=["model.norm", "lm_head"])
+    change(tmp_path / "adapter", **{"base_model.model.model.norm.weight": untied.model.model.norm.weight.detach()})
+    assert {NORM, HEAD} & set(read_adapter(tmp_path / "adapter", base=open_checkpoint(untied_folder))) == {HEAD}
+
+
+def change(adapter: Path, **tensors: torch.Tensor) -> None:
+    """Replace or add tensors of an adapter."""
+    path = adapter / "adapter_model.safetensors"
+    save_file({**load_file(path), **tensors}, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (f"base_model.model.{HEAD}", torch.ones(300, 32), r"as \[300, 32\], but in .* \[258, 32\]; the vocabulary was"),
+        (
+            "base_model.model.model.embed_tokens.base_layer.weight",
+            torch.ones(258, 32),
+            "trained on another model.embed",
+        ),
+        ("base_model.model.model.extra.weight", torch.ones(2), r"no LoRA factors: \['base_model.model.model.extra"),
+        (f"base_model.model.{HEAD}", torch.full((258, 32), torch.nan), "lm_head.weight has values that are not finite"),
+    ],
+    ids=["resized", "another-base", "unknown", "nan"],
+)
+def test_tensors_that_do_not_fit_the_base_are_named(
+    untied: BaseModel, untied_folder: Path, tmp_path: Path, key: str, value: torch.Tensor, message: str
+) -> None:
+    write_adapter(untied, tmp_path / "adapter", target_modules=["embed_tokens"], modules_to_save=["lm_head"])
+    change(tmp_path / "adapter", **{key: value})
+    with pytest.raises(VectorError, match=message):
+        read_adapter(tmp_path / "adapter", base=open_checkpoint(untied_folder))
+
+
+def test_weights_saved_without_being_asked_for_are_refused(
+    untied: BaseModel, untied_folder: Path, tmp_path: Path
+) -> None:
+    write_adapter(untied, tmp_path / "adapter")
+    change(tmp_path / "adapter", **{"base_model.model.model.norm.weight": torch.ones(32)})
+    with pytest.raises(VectorError, match="no LoRA factors: .*norm.weight"):
+        read_adapter(tmp_path / "adapter", base=open_checkpoint(untied_folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"use_dora": True}, "use_dora=True"),
+        ({"bias": "all"}, "bias='all'"),
+        ({"lora_bias": True}, "no LoRA factors.*lora_B.bias"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"trainable_token_indices": [3, 4]}, "trainable_token_indices"),
+    ],
+)
+def test_what_no_delta_can_hold_stays_refused_beside_the_base(
+    untied: BaseModel, untied_folder: Path, tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    write_adapter(untied, tmp_path / "adapter", **config)
+    with pytest.raises(VectorError, match=message):
+        read_adapter(tmp_path / "adapter", base=open_checkpoint(untied_folder))
+
+
+def rank_three(shape: tuple[int, int], seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(shape[0], 3, generator=generator) @ torch.randn(3, shape[1], generator=generator)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_layout_that_mergekit_extracts_is_read(
+    tiny_folder: Path, untied_folder: Path, tmp_path: Path, tied: bool
+) -> None:
+    """Factors for embedding and head even where they are tied, and every norm saved whole."""
+    folder = tiny_folder if tied else untied_folder
+    change_of = {EMBEDDING: rank_three((258, 32), 1), HEAD: rank_three((258, 32), 1 if tied else 2)}
+    tensors = {}
+    for name, value in change_of.items():
+        u, s, v = torch.linalg.svd(value.double(), full_matrices=False)
+        a, b = (s[:3, None] * v[:3]).float().contiguous(), u[:, :3].float().contiguous()
+        module = f"base_model.model.{name.removesuffix('.weight')}"
+        if name == EMBEDDING:
+            tensors |= {f"{module}.lora_embedding_A": b.T.contiguous(), f"{module}.lora_embedding_B": a.T.contiguous()}
+        else:
+            tensors |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+    before = load_file(folder / "model.safetensors")
+    tensors |= {f"base_model.model.{name}": t + (name == NORM) for name, t in before.items() if "norm" in name}
+    config = {
+        "peft_type": "LORA",
+        "use_rslora": False,
+        "target_modules": ["lm_head", "embed_tokens"],
+        "modules_to_save": ["input_layernorm", "post_attention_layernorm", "norm"],
+        "r": 3,
+        "lora_alpha": 3,
+        "fan_in_fan_out": False,
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    expected = {**change_of, NORM: torch.ones(32)}
+    if tied:
+        del expected[HEAD]
+    found = read_adapter(tmp_path, base=open_checkpoint(folder))
+    assert set(found) == set(expected)
+    for name, delta in found.items():
+        torch.testing.assert_close(delta.dense(), expected[name], rtol=0, atol=1e-6)
