@@ -121,7 +121,7 @@ def _from_hub(name: str) -> Path:
         raise ModelError(f"no model folder at {name}; check --model")
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client raises many unrelated types for "not there" and "no network"

@@ -6,13 +6,19 @@ import typer
 
 from alignvec.cli.ask import ask
 from alignvec.cli.chat import chat
+from alignvec.cli.compare import compare
+from alignvec.cli.compress import compress
 from alignvec.cli.convert import convert
 from alignvec.cli.demo import demo
+from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.inspect import inspect
 from alignvec.cli.merge import merge
+from alignvec.cli.pull import pull
+from alignvec.cli.push import push
 from alignvec.cli.sweep import sweep
 from alignvec.cli.train import train
+from alignvec.cli.verify import verify
 from alignvec.errors import AlignvecError
 
 app = typer.Typer(
@@ -23,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, ask, chat, sweep, inspect, train, extract, merge, convert):
+MAKE = (train, extract, compress, merge, export, convert)
+USE = (demo, ask, chat, sweep, inspect, compare, verify, pull, push)
+for command in (*USE, *MAKE):
     app.command()(command)
 
 

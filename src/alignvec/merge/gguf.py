@@ -18,7 +18,6 @@ from alignvec.merge.export import REPORT, Composition
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import check_targets
-from alignvec.vectors.vector import check_targets
 
 _ARCHITECTURES: Mapping[str, tuple[str, bool]] = {
     "llama": ("llama", True),

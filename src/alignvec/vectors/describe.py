@@ -1,14 +1,8 @@
 """A vector in words."""
 
-from alignvec.vectors.card import Card, Interval, Measurement
+from alignvec.vectors.card import METHODS, Card, Interval, Measurement
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import AlignmentVector, Deltas
-
-_METHODS = {
-    "one-sided": "one-sided: λ·(θ₊ − θ_base)",
-    "two-sided": "two-sided: λ·(θ₊ − θ₋)/2",
-    "hinged": "hinged: λ > 0 adds λ·(θ₊ − θ_base), λ < 0 adds |λ|·(θ₋ − θ_base)",
-}
 
 
 def describe(vector: AlignmentVector) -> str:
@@ -16,7 +10,7 @@ def describe(vector: AlignmentVector) -> str:
     card = vector.card
     lines = [
         f"{card.name}: an alignment vector" + (f" for the domain {card.domain}" if card.domain else ""),
-        f"  method    {_METHODS.get(card.method, card.method)}",
+        f"  method    {METHODS.get(card.method, card.method)}",
         f"  base      {card.base.name} (fingerprint {card.base.fingerprint[:12]})",
         f"  tensors   {_tensors(vector)}",
         f"  licence   {card.licence}",
@@ -29,6 +23,8 @@ def describe(vector: AlignmentVector) -> str:
     if card.recipe:
         lines.append(f"  recipe    {_recipe(card)}")
     lines += [f"  {name.replace('_', ' ')} error at most {value:.1e}" for name, value in card.error.items()]
+    if card.source and (warning := card.source.warning()):
+        lines.append(f"  warning   {warning}")
     if card.measured:
         lines += _measured(card.measured)
     if card.notes:

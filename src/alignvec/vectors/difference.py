@@ -154,7 +154,7 @@ class _Tally:
         size, (_, exponent) = flat[kept].abs(), torch.frexp(weight[kept])
         for dtype, found in self.ratios.items():
             info = torch.finfo(dtype)
-            spacing = torch.ldexp(torch.tensor(info.eps), exponent - 1).clamp_min(info.smallest_normal * info.eps)
+            spacing = (info.eps * torch.exp2(exponent - 1)).clamp_min(info.smallest_normal * info.eps)
             found.append(size / spacing)
 
     def source(self, left_out: list[str]) -> Source:

@@ -1,0 +1,194 @@
+"""What a smaller form of a vector costs: bytes, error in the weights, and change of what the model prefers."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from alignvec.data.schema import PreferenceRow
+from alignvec.evaluate.journal import Journal
+from alignvec.evaluate.preference import LevelScores, score_levels
+from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.files import storage_errors
+from alignvec.models import BaseModel as Base
+from alignvec.provenance import Provenance
+from alignvec.steer.model import KnobbedModel
+from alignvec.vectors.algebra import renamed
+from alignvec.vectors.card import Interval
+from alignvec.vectors.compress import dense_bytes, stored_bytes
+from alignvec.vectors.vector import AlignmentVector
+
+
+class Behaviour(BaseModel):
+    """What a form does at the vector's ends, beside the vector as it was.
+
+    Attributes:
+        coefficient: λ.
+        level: the level that is wanted there.
+        rate: share of held-out queries whose reply of that level is the likeliest, with the vector as it was.
+        change: change of that share with the form, in points of 100, over the same queries.
+        change_implicit: the same by implicit reward instead of likelihood a token.
+        margin: mean implicit reward of the highest level over the lowest, nats a token, with the vector as it was.
+        margin_kept: the form's margin as a share of that.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    coefficient: float
+    level: str
+    rate: Interval
+    change: Interval
+    change_implicit: Interval
+    margin: float
+    margin_kept: float
+
+
+class FormResult(BaseModel):
+    """One form: its size and its errors.
+
+    Attributes:
+        form: such as `rank=16`.
+        bytes: of its tensors.
+        share: of the bytes that every changed tensor takes in 16 bits an entry.
+        weight_error: ‖Δ' − Δ‖/‖Δ‖ over all tensors.
+        behaviour: at each end of the vector; empty if it was not asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: str
+    bytes: int
+    share: float
+    weight_error: float
+    behaviour: list[Behaviour]
+
+
+class CompressionReport(BaseModel):
+    """Forms of one vector.
+
+    Attributes:
+        data: what behaviour was measured on; None if it was not.
+        queries: how many queries that were.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vector: str
+    dense_bytes: int
+    data: str | None
+    queries: int
+    seed: int
+    forms: list[FormResult]
+    provenance: Provenance
+
+
+def form_result(
+    original: AlignmentVector, form: str, compressed: AlignmentVector, behaviour: list[Behaviour]
+) -> FormResult:
+    """Size and errors of a compressed vector."""
+    return FormResult(
+        form=form,
+        bytes=stored_bytes(compressed),
+        share=stored_bytes(compressed) / dense_bytes(original),
+        weight_error=compressed.card.error["compression"],
+        behaviour=behaviour,
+    )
+
+
+def ends(vector: AlignmentVector, levels: Sequence[str]) -> dict[float, str]:
+    """λ and wanted level at the ends of a vector: 1 for the highest; -1 for the lowest, if it is hinged."""
+    return {1.0: levels[-1]} | ({-1.0: levels[0]} if vector.negative is not None else {})
+
+
+def score_ends(
+    base: Base,
+    vector: AlignmentVector,
+    rows: Sequence[PreferenceRow],
+    levels: Sequence[str],
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> LevelScores:
+    """Likelihoods of the reference replies at the ends of a vector."""
+    knobbed = KnobbedModel(base, [renamed(vector, "form")])
+    settings = [{"form": value} for value in ends(vector, levels)]
+    return score_levels(knobbed, rows, levels, settings, journal=Journal(None), advance=advance)
+
+
+def behaviours(
+    vector: AlignmentVector, before: LevelScores, after: LevelScores, levels: Sequence[str]
+) -> list[Behaviour]:
+    """Changes between a vector's scores and a form's, query by query."""
+    found = []
+    for setting, (coefficient, level) in enumerate(ends(vector, levels).items()):
+        index = list(levels).index(level)
+        shifts = []
+        for was, now in (
+            (before.sums / before.counts, after.sums / after.counts),
+            (before.implicit(), after.implicit()),
+        ):
+            hits = [(scores[setting].argmax(axis=1) == index).astype(float) for scores in (was, now)]
+            shifts.append(bootstrap_mean((100 * (hits[1] - hits[0])).tolist(), before.personas))
+        margin = float(before.margins()[setting].mean())
+        found.append(
+            Behaviour(
+                coefficient=coefficient,
+                level=level,
+                rate=before.preference_rate(setting, "per_token")[level],
+                change=shifts[0],
+                change_implicit=shifts[1],
+                margin=margin,
+                margin_kept=float(after.margins()[setting].mean()) / margin,
+            )
+        )
+    return found
+
+
+def plot_forms(report: CompressionReport, path: Path) -> None:
+    """Draw size against error in the weights, and against margin kept and change of rate, into a PNG.
+
+    Raises:
+        StorageError: if the picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    measured = [form for form in report.forms if form.behaviour]
+    figure = Figure(figsize=(14 if measured else 6, 4.2), layout="constrained")
+    panels = figure.subplots(1, 3 if measured else 1, squeeze=False)[0]
+    points = [(f.share, f.weight_error, f.form) for f in report.forms]
+    panels[0].set(title=f"{report.vector}: error in the weights", ylabel="‖Δ' − Δ‖ / ‖Δ‖")
+    _scatter(panels[0], points, "o", "#333333", None)
+    if measured:
+        for i, (colour, mark) in enumerate(zip(("#1b6ca8", "#b3541e"), ("o", "s"), strict=True)):
+            some = [f for f in measured if len(f.behaviour) > i]
+            if not some:
+                continue
+            end = some[0].behaviour[i]
+            label = f"λ = {end.coefficient:g} ({end.level})"
+            kept = [(f.share, f.behaviour[i].margin_kept, f.form) for f in some]
+            _scatter(panels[1], kept, mark, colour, label)
+            _scatter(panels[2], [(f.share, f.behaviour[i].change.value, f.form) for f in some], mark, colour, label)
+            low = [f.behaviour[i].change.value - f.behaviour[i].change.low for f in some]
+            high = [f.behaviour[i].change.high - f.behaviour[i].change.value for f in some]
+            xs, ys = [f.share for f in some], [f.behaviour[i].change.value for f in some]
+            panels[2].errorbar(xs, ys, yerr=[low, high], fmt="none", ecolor=colour, alpha=0.4)
+        panels[1].axhline(1, color="0.7", linewidth=0.8)
+        panels[1].set(title="margin between the extremes kept", ylabel="share of the vector's own")
+        panels[2].axhline(0, color="0.7", linewidth=0.8)
+        panels[2].set(title=f"preference rate, {report.queries} queries", ylabel="change, points (95 % interval)")
+        for axis in panels[1:]:
+            axis.legend(frameon=False, fontsize=8)
+    for axis in panels:
+        axis.set_xscale("log")
+        axis.axvline(1 / 16, color="0.85", linewidth=0.8, zorder=0)
+        axis.set_xlabel("size, share of 16 bits an entry (line: 1/16)", fontsize=8)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+
+
+def _scatter(
+    axis: object, points: Sequence[tuple[float, float, str]], mark: str, colour: str, label: str | None
+) -> None:
+    axis.scatter([p[0] for p in points], [p[1] for p in points], marker=mark, color=colour, label=label, s=22)  # type: ignore[attr-defined]
+    for x, y, form in points:
+        axis.annotate(form, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
