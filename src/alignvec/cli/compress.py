@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -71,7 +71,7 @@ def compress(
                 chosen,
                 svd="exact" if exact else "randomised",
                 seed=seed,
-                advance=partial(_advance, advance, str(chosen), tensors),
+                advance=partial(advance, str(chosen), total=tensors),
             )
             save_vector(small, out / _folder(str(chosen)))
             changes = []
@@ -93,10 +93,6 @@ def compress(
         print_json(report)
     else:
         _show(report, out)
-
-
-def _advance(advance: Any, task: str, total: int, done: int) -> None:
-    advance(task, done, total)
 
 
 def _folder(form: str) -> str:

@@ -1,11 +1,13 @@
 """`alignvec extract`: any fine-tune of a base model, as a knob."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from alignvec.cli.common import JsonOption, print_json
+from alignvec.cli.common import JsonOption, SeedOption, print_json, progress
+from alignvec.vectors.card import Mismatch
 
 
 def extract(
@@ -19,9 +21,20 @@ def extract(
     form: Annotated[
         Literal["hinged", "two-sided"] | None, typer.Option("--form", help="how both sides are combined")
     ] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="domain of the vector")] = None,
+    licence: Annotated[str, typer.Option("--licence", help="licence of the vector")] = "unknown",
+    allow: Annotated[
+        list[Mismatch] | None,
+        typer.Option("--allow", help="what to do about tensors that do not match, refused otherwise; repeatable"),
+    ] = None,
+    compressed: Annotated[
+        str | None, typer.Option("--compress", help="a form such as rank=16 or sign; see alignvec compress")
+    ] = None,
     storage: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option("--storage", help="dtype of the stored vector")
-    ] = "float32",
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option("--storage", help="dtype of the stored vector; default: the smallest that is exact"),
+    ] = None,
+    seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Subtract a base model from a fine-tune of it, and save the difference as a vector."""
@@ -29,17 +42,38 @@ def extract(
 
     from alignvec.errors import ConfigError
     from alignvec.vectors.algebra import hinged, two_sided
+    from alignvec.vectors.compress import compress, parse_form
     from alignvec.vectors.describe import describe
     from alignvec.vectors.extract import extract as run
-    from alignvec.vectors.store import save_vector
+    from alignvec.vectors.store import require_free, save_vector
 
     if form and not negative:
         raise ConfigError("--form combines two sides; give the other one with --negative")
-    vector = run(base, aligned, name=name)
-    if negative:
-        other = run(base, negative, name=name)
-        vector = two_sided(vector, other) if form == "two-sided" else hinged(vector, other)
-    saved = save_vector(vector, out, dtype=getattr(torch, storage))
+    chosen = parse_form(compressed) if compressed else None
+    require_free(out)
+    with progress() as advance:
+        sides = [
+            run(
+                base,
+                place,
+                name=name,
+                allow=allow or (),
+                domain=domain,
+                licence=licence,
+                advance=partial(advance, task),
+            )
+            for task, place in (("compare tensors", aligned), ("compare tensors of the other side", negative))
+            if place
+        ]
+        vector = sides[0]
+        if len(sides) == 2:
+            vector = two_sided(*sides) if form == "two-sided" else hinged(*sides)
+        if chosen:
+            tensors = sum(len(part.deltas) for part in vector.parts)
+            vector = compress(vector, chosen, seed=seed, advance=lambda done: advance("compress", done, tensors))
+    saved = save_vector(vector, out, dtype=getattr(torch, storage) if storage else None)
+    if saved.card.source and (warning := saved.card.source.warning()):
+        typer.echo(f"warning: {warning}", err=True)
     if json:
         print_json(saved.card)
     else:

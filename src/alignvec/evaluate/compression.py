@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -186,9 +187,7 @@ def plot_forms(report: CompressionReport, path: Path) -> None:
         figure.savefig(path, dpi=130)
 
 
-def _scatter(
-    axis: object, points: Sequence[tuple[float, float, str]], mark: str, colour: str, label: str | None
-) -> None:
-    axis.scatter([p[0] for p in points], [p[1] for p in points], marker=mark, color=colour, label=label, s=22)  # type: ignore[attr-defined]
+def _scatter(axis: Any, points: Sequence[tuple[float, float, str]], mark: str, colour: str, label: str | None) -> None:
+    axis.scatter([p[0] for p in points], [p[1] for p in points], marker=mark, color=colour, label=label, s=22)
     for x, y, form in points:
         axis.annotate(form, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)

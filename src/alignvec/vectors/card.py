@@ -17,6 +17,10 @@ METHODS: Final = {
 """What the well-known methods of a card do, in words."""
 
 
+Mismatch = Literal["dtype", "vocabulary", "missing"]
+"""How tensors of two checkpoints may fail to match, and what a policy is named after."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

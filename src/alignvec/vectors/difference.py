@@ -3,18 +3,16 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from alignvec.errors import VectorError
-from alignvec.vectors.card import Source
+from alignvec.vectors.card import Mismatch, Source
 from alignvec.vectors.checkpoint import Checkpoint, open_checkpoint, tied_twin
 from alignvec.vectors.delta import Delta
 from alignvec.vectors.stored import DifferenceDelta
 from alignvec.vectors.tensorfile import Entry
 
-Mismatch = Literal["dtype", "vocabulary", "missing"]
 MISMATCHES: dict[str, str] = {
     "dtype": "subtract tensors of different dtypes in float32",
     "vocabulary": "of a vocabulary that has grown or shrunk, take the rows that both have",

@@ -21,7 +21,7 @@ from alignvec.vectors.card import Card
 from alignvec.vectors.deltafile import DENSE
 from alignvec.vectors.integrity import check_folder
 from alignvec.vectors.model_card import model_card
-from alignvec.vectors.store import CARD, NEGATIVE, load_card
+from alignvec.vectors.store import CARD, NEGATIVE, load_card, require_free
 
 README = "README.md"
 _LAYOUT = {CARD, *(str(PurePosixPath(s) / n) for s in ("", NEGATIVE) for n in (ADAPTER, ADAPTER_CONFIG, DENSE))}
@@ -88,8 +88,7 @@ def pull(repo_id: str, out: Path, *, revision: str | None = None, token: str | N
         VectorError: if the repository cannot be reached, holds no vector, or a damaged one.
         StorageError: if `out` is something else than a vector, or cannot be written.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CARD).is_file()):
-        raise StorageError(f"cannot write {out}: something else than a vector is there; choose another --out")
+    require_free(out)
     with _hub_errors(repo_id, revision):
         api = HfApi(token=token)
         there = api.model_info(repo_id, revision=revision)

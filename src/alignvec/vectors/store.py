@@ -36,8 +36,7 @@ def save_vector(vector: AlignmentVector, folder: Path, *, dtype: torch.dtype | N
     Raises:
         StorageError: if the folder cannot be written.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()):
-        raise StorageError(f"cannot write {folder}: something else than a vector is there; choose another --out")
+    require_free(folder)
     with atomic_folder(folder) as staging:
         written = {name: _write_side(deltas, staging / name, vector.card, dtype) for name, deltas in _sides(vector)}
         files = {str(p.relative_to(staging)): _sha256(p) for p in sorted(staging.rglob("*.safetensors"))}
@@ -48,6 +47,16 @@ def save_vector(vector: AlignmentVector, folder: Path, *, dtype: torch.dtype | N
         card = vector.card.model_copy(update={"files": files, "tensors": hashes, "error": error})
         (staging / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
     return AlignmentVector(card, vector.positive, vector.negative)
+
+
+def require_free(folder: Path) -> None:
+    """Check that a vector may be written to `folder`: nothing is there, or another vector.
+
+    Raises:
+        StorageError: if something else is there.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()):
+        raise StorageError(f"cannot write {folder}: something else than a vector is there; choose another --out")
 
 
 def load_card(folder: Path) -> Card:
