@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from alignvec.cli.common import (
+    VECTORS,
     JsonOption,
     OtherBaseOption,
     VectorsOption,
@@ -48,7 +49,7 @@ def merge(
     from alignvec.steer.knobs import merge_knobs, parse_knobs
     from alignvec.vectors.store import load_card
 
-    places = vector_places(vectors)
+    places = vector_places(vectors) if vectors or VECTORS.is_dir() else {}
     named = {name: load_card(place).settings for name, place in places.items()}
     knobs = merge_knobs(parse_knobs(text, settings=named) for text in knob or [])
     given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from alignvec.errors import ConfigError, KnobError, StorageError
+from alignvec.errors import ConfigError, KnobError, ModelError, StorageError
+from alignvec.files import storage_errors
 from alignvec.merge.recipe import KnobTerm, MergeRecipe, depth_of, layer_coefficient
 from alignvec.merge.staging import staging
 from alignvec.merge.stream import Numerics, result_bytes, write_shards
@@ -98,6 +99,7 @@ def merge(
     Raises:
         AlignvecError: if base or vectors are missing, damaged or do not fit, or `out` cannot be written.
     """
+    out = out.resolve()  # so that the staging folder is beside the result, not beside a link to it
     folder = resolve(recipe.base)
     base = open_checkpoint(folder)
     found = fingerprint(folder)
@@ -114,6 +116,7 @@ def merge(
         )
         if term is not None:
             terms.append(term)
+    terms.sort(key=lambda term: term.vector)  # any order of the knobs is the same merge, and resumes as such
     numerics = Numerics(
         method=recipe.method,
         normalize=recipe.normalize,
@@ -130,8 +133,9 @@ def merge(
         **settings,
     }
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
-    if (existing := _existing(out, folder, digest, overwrite)) is not None:
-        return existing
+    with storage_errors(out):
+        if (existing := _existing(out, folder, digest, overwrite)) is not None:
+            return existing
     total = result_bytes(base, numerics.dtype)
     with staging(out, plan) as place:
         overlap = write_shards(
@@ -212,7 +216,7 @@ def _existing(out: Path, base: Path, plan: str, overwrite: bool) -> MergeReport 
         report = MergeReport.model_validate_json((out / REPORT).read_text(encoding="utf-8"))
         if report.plan == plan and report.fingerprint == fingerprint(out):
             return report
-    except (OSError, ValueError):
+    except (ModelError, OSError, ValueError):
         pass  # damaged: only --overwrite helps
     if not overwrite:
         raise StorageError(f"cannot write {out}: another merge is there; choose another --out, or pass --overwrite")

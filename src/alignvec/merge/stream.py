@@ -96,7 +96,8 @@ def write_shards(
         StorageError: if the disk is full.
     """
     added = _by_tensor(base, terms, complete=numerics.normalize)
-    count = workers or (len(os.sched_getaffinity(0)) if numerics.plain else 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = workers or (cores if numerics.plain else 1)
     threads = torch.get_num_threads()
 
     def work(slot: _Slot) -> None:
@@ -110,8 +111,9 @@ def write_shards(
             for slot in _open_shard(stack, place.folder / path.name, entries, metadata, numerics.dtype)
         ]
         waiting = [slot for slot in slots if slot.entry.name not in place.done]
-        _require_space(place.folder, sum(slot.size for slot in waiting))
-        advance(sum(slot.size for slot in slots) - sum(slot.size for slot in waiting))
+        needed, total = sum(slot.size for slot in waiting), sum(slot.size for slot in slots)
+        _require_space(place.folder, needed, total - needed)
+        advance(total - needed)
         pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(threads // count, 1),))
         try:
             for future in [pool.submit(work, slot) for slot in waiting]:
@@ -119,10 +121,10 @@ def write_shards(
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
-    total = Overlap.zero(len(terms))
+    overlap = Overlap.zero(len(terms))
     for value in place.done.values():
-        total += Overlap.from_json(value)
-    return total
+        overlap += Overlap.from_json(value)
+    return overlap
 
 
 def result_bytes(base: Checkpoint, dtype: torch.dtype | None) -> int:
@@ -160,17 +162,17 @@ def _write_tensor(
     base: Checkpoint, slot: _Slot, added: Sequence[Added], terms: int, numerics: Numerics, place: Staging
 ) -> None:
     entry, overlap = slot.entry, Overlap.zero(terms)
-    if not added and slot.dtype in (None, entry.dtype):
+    if slot.dtype is None or (not added and slot.dtype == entry.dtype):
         for start in range(0, entry.size, _COPIED):
             stop = min(start + _COPIED, entry.size)
             _write(slot, start, base.reader.raw(entry, start, stop), place.folder)
     else:
-        dtype = slot.dtype or entry.dtype
-        generator = torch.Generator().manual_seed(xxhash.xxh64_intdigest(f"{numerics.seed} {entry.name}".encode()) >> 1)
+        drawn = tied_twin(base, entry.name) or entry.name  # a copy of the embedding draws as the embedding does
+        generator = torch.Generator().manual_seed(xxhash.xxh64_intdigest(f"{numerics.seed} {drawn}".encode()) >> 1)
         if numerics.plain or not added:
-            blocks = summed(base.reader, entry, added, dtype, numerics.rounding, generator, overlap)
+            blocks = summed(base.reader, entry, added, slot.dtype, numerics.rounding, generator, overlap)
         else:
-            blocks = _by_method(base, entry, added, dtype, numerics, generator)
+            blocks = _by_method(base, entry, added, slot.dtype, numerics, generator)
         offset = 0
         for block in blocks:
             _write(slot, offset, block, place.folder)
@@ -233,11 +235,11 @@ def _write(slot: _Slot, offset: int, block: torch.Tensor, folder: Path) -> None:
             done += os.pwrite(slot.file, view[done:], slot.begin + offset + done)
 
 
-def _require_space(folder: Path, needed: int) -> None:
+def _require_space(folder: Path, needed: int, done: int) -> None:
     """Refuse early what could not be finished."""
     held = sum(path.stat().st_blocks * 512 for path in folder.glob("*.safetensors"))
     free = shutil.disk_usage(folder).free
-    if needed > free + held:
+    if needed > free + max(held - done, 0):
         raise StorageError(
             f"cannot write {folder.parent}: the merge needs {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are "
             "free; free some space, or choose a smaller --dtype"

@@ -11,6 +11,7 @@ from alignvec.logprobs import EncodedReplies, encode_prompt, pack, reply_logprob
 from alignvec.merge.inplace import InplaceKnob
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs, check_knobs
+from alignvec.steer.rowwise import RowwiseModules, split
 from alignvec.steer.sampling import Sampling, logits_processors
 from alignvec.steer.stacked import StackedLayers, check_rows
 from alignvec.vectors.fingerprint import fingerprint, template_hash
@@ -20,8 +21,9 @@ from alignvec.vectors.vector import AlignmentVector
 class KnobbedModel:
     """A base model and the vectors whose knobs can be turned on it.
 
-    Low-rank vectors go through a gated side path, so that rows of one batch may differ. Vectors with dense deltas are
-    rebuilt into the weights, so for them all rows of a batch share one coefficient.
+    Low-rank deltas of linear layers, and any deltas of norms, biases and embeddings, go through a gated side path, so
+    that rows of one batch may differ. A vector with another delta is rebuilt into the weights as a whole, so rows of
+    one batch share its coefficient.
 
     Args:
         base: the loaded base model.
@@ -45,9 +47,12 @@ class KnobbedModel:
             for vector in vectors:
                 vector.require_base(found)
                 vector.require_template(template_hash(base.tokenizer))
-        self._low = [part for vector in vectors if not vector.is_dense for part in vector.parts]
-        self._dense = [part for vector in vectors if vector.is_dense for part in vector.parts]
+        splits = [split(base.model, vector) for vector in vectors]
+        rowwise = [one for found in splits if found is not None for one in found]
+        self._low = [one.stacked for one in rowwise]
+        self._dense = [p for v, found in zip(vectors, splits, strict=True) if found is None for p in v.parts]
         self._stacked = StackedLayers(base.model, self._low)
+        self._rowwise = RowwiseModules(base.model, [one.rowwise for one in rowwise])
         self._inplace = InplaceKnob(dict(base.model.named_parameters()), self._dense) if self._dense else None
         self._turned = False
 
@@ -83,10 +88,13 @@ class KnobbedModel:
         try:
             if self._inplace is not None and any(dense[0]):
                 self._inplace.turn(dense[0])
-            self._stacked.turn(torch.tensor(gates, dtype=torch.float32).view(len(settings), len(self._low)))
+            table = torch.tensor(gates, dtype=torch.float32).view(len(settings), len(self._low))
+            self._stacked.turn(table)
+            self._rowwise.turn(table)
             yield self.base.model
         finally:
             self._stacked.turn(torch.zeros((1, len(self._low))))
+            self._rowwise.close()
             if self._inplace is not None and any(dense[0]):
                 self._inplace.restore()
             self._turned = False
@@ -94,11 +102,19 @@ class KnobbedModel:
     def score(self, encoded: Sequence[EncodedReplies], rows: Knobs | Sequence[Knobs]) -> torch.Tensor:
         """Summed log-probability of every reply, [rows, replies], in nats, in one batch.
 
+        Rows that differ in a dense vector are scored one setting after the other.
+
         Args:
             encoded: one query with its replies a row; every row has as many replies.
             rows: one setting, or one for each row.
         """
-        check_rows(len(_settings(rows)), len(encoded))
+        settings = _settings(rows)
+        check_rows(len(settings), len(encoded))
+        if len(groups := self._groups(settings)) > 1:
+            scores = torch.empty(len(encoded), len(encoded[0].replies))
+            for group in groups:
+                scores[group] = self.score([encoded[i] for i in group], [settings[i] for i in group])
+            return scores
         batch = pack(
             encoded, pad_id=self.base.tokenizer.pad_token_id, dtype=self.base.model.dtype, device=self.base.device
         )
@@ -113,7 +129,7 @@ class KnobbedModel:
         *,
         streamer: Any = None,
     ) -> list[str]:
-        """One reply to every query, in one batch.
+        """One reply to every query, in one batch; rows that differ in a dense vector one setting after the other.
 
         Args:
             queries: one user query a row.
@@ -136,8 +152,16 @@ class KnobbedModel:
         *,
         streamer: Any = None,
     ) -> list[str]:
-        """The next assistant turn of every chat, in one batch; arguments as for `generate`."""
-        check_rows(len(_settings(rows)), len(chats))
+        """The next assistant turn of every chat; arguments as for `generate`."""
+        settings = _settings(rows)
+        check_rows(len(settings), len(chats))
+        if len(groups := self._groups(settings)) > 1:
+            replies = [""] * len(chats)
+            for group in groups:
+                found = self.continue_chats([chats[i] for i in group], [settings[i] for i in group], sampling)
+                for i, reply in zip(group, found, strict=True):
+                    replies[i] = reply
+            return replies
         tokenizer = self.base.tokenizer
         prompts = [encode_prompt(tokenizer, chat) for chat in chats]
         longest = max(map(len, prompts))
@@ -164,8 +188,15 @@ class KnobbedModel:
             )
         return [str(text).strip() for text in tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
 
-    def _dense_gates(self, setting: Knobs) -> list[float]:
-        return [part.gate(setting.get(part.vector, 0.0)) for part in self._dense]
+    def _dense_gates(self, setting: Knobs) -> tuple[float, ...]:
+        return tuple(part.gate(setting.get(part.vector, 0.0)) for part in self._dense)
+
+    def _groups(self, settings: Sequence[Knobs]) -> list[list[int]]:
+        """Rows that can share a batch: those with the same coefficients of dense vectors."""
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for i, setting in enumerate(settings):
+            groups.setdefault(self._dense_gates(setting), []).append(i)
+        return list(groups.values())
 
 
 def _settings(rows: Knobs | Sequence[Knobs]) -> list[Knobs]:

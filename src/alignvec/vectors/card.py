@@ -1,6 +1,7 @@
 """The card of a vector: what it is, which base it belongs to, how it was made, and what was measured."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,8 +18,12 @@ METHODS: Final = {
 """What the well-known methods of a card do, in words."""
 
 
-Mismatch = Literal["dtype", "vocabulary", "missing"]
-"""How tensors of two checkpoints may fail to match, and what a policy is named after."""
+class Mismatch(StrEnum):
+    """How tensors of two checkpoints may fail to match, and what a policy is named after."""
+
+    DTYPE = "dtype"
+    VOCABULARY = "vocabulary"
+    MISSING = "missing"
 
 
 class _Strict(BaseModel):

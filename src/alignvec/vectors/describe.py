@@ -20,8 +20,8 @@ def describe(vector: AlignmentVector) -> str:
     if card.settings:
         settings = ", ".join(f"{level} at λ = {value:g}" for level, value in card.settings.items())
         lines.append(f"  settings  {settings}")
-    if card.recipe:
-        lines.append(f"  recipe    {_recipe(card)}")
+    if recipe := _recipe(card):
+        lines.append(f"  recipe    {recipe}")
     lines += [f"  {name.replace('_', ' ')} error at most {value:.1e}" for name, value in card.error.items()]
     if card.source and (warning := card.source.warning()):
         lines.append(f"  warning   {warning}")
@@ -46,7 +46,20 @@ def _tensors(vector: AlignmentVector) -> str:
 
 
 def _recipe(card: Card) -> str:
-    keys = ("order", "orders", "loss", "beta", "sft_weight", "rank", "learning_rate", "epochs", "dtype", "seed")
+    keys = (
+        "aligned",
+        "of",
+        "order",
+        "orders",
+        "loss",
+        "beta",
+        "sft_weight",
+        "rank",
+        "learning_rate",
+        "epochs",
+        "dtype",
+        "seed",
+    )
     return ", ".join(f"{key} {card.recipe[key]}" for key in keys if card.recipe.get(key) is not None)
 
 

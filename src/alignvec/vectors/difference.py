@@ -13,10 +13,10 @@ from alignvec.vectors.delta import Delta
 from alignvec.vectors.stored import DifferenceDelta
 from alignvec.vectors.tensorfile import Entry
 
-MISMATCHES: dict[str, str] = {
-    "dtype": "subtract tensors of different dtypes in float32",
-    "vocabulary": "of a vocabulary that has grown or shrunk, take the rows that both have",
-    "missing": "leave out tensors that only one of the two has",
+MISMATCHES = {
+    Mismatch.DTYPE: "subtract tensors of different dtypes in float32",
+    Mismatch.VOCABULARY: "of a vocabulary that has grown or shrunk, take the rows that both have",
+    Mismatch.MISSING: "leave out tensors that only one of the two has",
 }
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 14
@@ -26,7 +26,7 @@ def difference(
     base: Path,
     aligned: Path,
     *,
-    allow: Collection[Mismatch] = (),
+    allow: Collection[str] = (),
     advance: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[dict[str, Delta], Source]:
     """Differences of two checkpoint folders, sharded or not; equal tensors are left out.
@@ -52,46 +52,44 @@ def difference(
     return deltas, tally.source(left_out)
 
 
-def _pairs(
-    old: Checkpoint, new: Checkpoint, allow: Collection[Mismatch]
-) -> tuple[list[tuple[Entry, Entry]], list[str]]:
+def _pairs(old: Checkpoint, new: Checkpoint, allow: Collection[str]) -> tuple[list[tuple[Entry, Entry]], list[str]]:
     """Tensors to subtract, and notes on those that a policy changes; refuses the rest, all listed."""
-    troubles: dict[str, tuple[str, Mismatch | None]] = {}
+    troubles: list[tuple[str, str, Mismatch | None]] = []
     pairs: list[tuple[Entry, Entry]] = []
     for name in sorted(old.entries.keys() | new.entries.keys()):
-        before, after = old.entries.get(name), new.entries.get(name)
+        # a stored copy of a tied embedding says nothing of its own
+        before, after = (None if tied_twin(c, name) else c.entries.get(name) for c in (old, new))
         if before is None or after is None:
-            here, there = ("aligned model", "base") if before is None else ("base", "aligned model")
-            holder, other = (new, old) if before is None else (old, new)
-            if not tied_twin(holder, name):  # a stored copy of a tied embedding says nothing of its own
+            here, there, other = ("aligned model", "base", old) if before is None else ("base", "aligned model", new)
+            if before or after:
                 text = f"{name} is in the {here} only"
                 if tied_twin(other, name):
                     text = f"{name} is a head of its own in the {here} and tied in the {there}"
-                troubles[name] = (text, "missing")
+                troubles.append((name, text, Mismatch.MISSING))
             continue
+        numbers = before.is_float and after.is_float
         if before.shape != after.shape:
-            grown = before.shape[1:] == after.shape[1:] and _has_vocabulary(name)
+            grown = numbers and before.shape[1:] == after.shape[1:] and _has_vocabulary(name)
             text = f"{name} is {list(before.shape)} in the base and {list(after.shape)} in the aligned model"
-            troubles[name] = (text, "vocabulary" if grown else None)
-        elif before.code != after.code:
+            troubles.append((name, text, Mismatch.VOCABULARY if grown else None))
+        if before.code != after.code:
             text = f"{name} is {before.code} in the base and {after.code} in the aligned model"
-            troubles[name] = (text, "dtype")
-        if before.is_float and after.is_float:
+            troubles.append((name, text, Mismatch.DTYPE if numbers else None))
+        if numbers:
             pairs.append((before, after))
-        elif old.reader.rows(before).ne(new.reader.rows(after)).any():
-            raise VectorError(f"{name} ({before.code}) holds no numbers to subtract, and differs; extract needs floats")
-    refused = [(text, policy) for text, policy in troubles.values() if policy is None or policy not in allow]
+        elif (before.shape, before.code) == (after.shape, after.code) and not _same_bytes(old, new, before, after):
+            troubles.append((name, f"{name} ({before.code}) holds no numbers to subtract, and differs", None))
+    refused = [trouble for trouble in troubles if trouble[2] is None or trouble[2] not in allow]
     if refused:
-        shown = "; ".join(text for text, _ in refused[:_SHOWN])
+        shown = "; ".join(text for _, text, _ in refused[:_SHOWN])
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        policies = sorted({policy for _, policy in refused if policy})
+        policies = sorted({policy for *_, policy in refused if policy})
         advice = "both must be checkpoints of one architecture"
-        if all(policy for _, policy in refused):
+        if all(policy for *_, policy in refused):
             advice = ", ".join(f"--allow {policy} to {MISMATCHES[policy]}" for policy in policies)
-        raise VectorError(
-            f"{new.folder} does not match {old.folder} in {len(refused)} tensors: {shown}{more}; {advice}"
-        )
-    return pairs, [text for text, _ in troubles.values()]
+        names = {name for name, *_ in refused}
+        raise VectorError(f"{new.folder} does not match {old.folder} in {len(names)} tensors: {shown}{more}; {advice}")
+    return pairs, [text for _, text, _ in troubles]
 
 
 _SHOWN = 5
@@ -99,6 +97,11 @@ _SHOWN = 5
 
 def _has_vocabulary(name: str) -> bool:
     return any(part in name for part in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out"))
+
+
+def _same_bytes(old: Checkpoint, new: Checkpoint, before: Entry, after: Entry) -> bool:
+    stops = [(start, min(start + _BLOCK, before.size)) for start in range(0, before.size, _BLOCK)]
+    return all(torch.equal(old.reader.raw(before, *stop), new.reader.raw(after, *stop)) for stop in stops)
 
 
 def _scan(old: Checkpoint, new: Checkpoint, before: Entry, after: Entry, tally: "_Tally") -> torch.dtype | None:

@@ -1,5 +1,6 @@
 """Vectors from what training leaves behind: a LoRA adapter (exact), or two full checkpoints (θ_aligned − θ_base)."""
 
+import hashlib
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 from alignvec import demo_model
 from alignvec.errors import ModelError, VectorError
 from alignvec.models import DEMO, resolve
-from alignvec.vectors.adapter import ADAPTER_CONFIG, read_adapter
-from alignvec.vectors.card import NAME, BaseReference, Card, Mismatch
+from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
+from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.difference import difference
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
@@ -45,7 +46,7 @@ def extract(
     aligned: str,
     *,
     name: str,
-    allow: Collection[Mismatch] = (),
+    allow: Collection[str] = (),
     advance: Callable[[int, int], None] = lambda _done, _total: None,
     **card: Any,
 ) -> AlignmentVector:
@@ -72,9 +73,12 @@ def extract(
         checkpoint = open_checkpoint(resolve(base))
         deltas = read_adapter(adapter, base=checkpoint)
         check_targets(name, deltas, checkpoint.entries)
+        content = b"".join((adapter / file).read_bytes() for file in (ADAPTER_CONFIG, ADAPTER))
+        identity = hashlib.sha256(content).hexdigest()
     else:
         folder = resolve(aligned)
         deltas, source = difference(resolve(base), folder, allow=allow, advance=advance)
         fields["source"] = source
-        fields.setdefault("recipe", {"aligned": aligned, "aligned_fingerprint": fingerprint(folder)})
+        identity = fingerprint(folder)
+    fields.setdefault("recipe", {"aligned": aligned, "aligned_fingerprint": identity})
     return AlignmentVector(Card(name=name, form="single", base=reference, **fields), deltas)

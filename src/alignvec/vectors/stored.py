@@ -63,6 +63,15 @@ class StoredDelta(Delta):
         if self.digest is not None and digest.hexdigest() != self.digest:
             raise VectorError(f"{self.entry.path}: tensor {self.entry.name} is damaged (not its hash); copy it again")
 
+    def dense(self) -> torch.Tensor:
+        """The whole delta in float32.
+
+        Raises:
+            VectorError: if the bytes are not those that were saved.
+        """
+        blocks = [*self.stream(max(self.entry.rows, 1))]
+        return blocks[0] if blocks else self.rows(0, 0)
+
     def _times_factor(self, found: torch.Tensor) -> torch.Tensor:
         found = found.float()
         return found if self.factor == 1.0 else found * self.factor

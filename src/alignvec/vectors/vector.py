@@ -7,7 +7,7 @@ from typing import Protocol
 
 from alignvec.errors import VectorError
 from alignvec.vectors.card import Card
-from alignvec.vectors.delta import Delta, LowRankDelta, add
+from alignvec.vectors.delta import Delta, add
 
 Deltas = Mapping[str, Delta]
 """Tensor name in the base (such as `model.layers.0.mlp.up_proj.weight`) to its delta."""
@@ -61,11 +61,6 @@ class AlignmentVector:
         if self.negative is None:
             return (Part(self.name, self.positive, 0),)
         return (Part(self.name, self.positive, 1), Part(self.name, self.negative, -1))
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether any delta is not low-rank, so that rows of a batch cannot have different coefficients."""
-        return any(not isinstance(delta, LowRankDelta) for part in self.parts for delta in part.deltas.values())
 
     def __mul__(self, factor: float) -> "AlignmentVector":
         """The vector that adds at every λ what this one adds there, times `factor`.

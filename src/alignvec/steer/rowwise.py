@@ -1,0 +1,158 @@
+"""Knobs on what low-rank factors cannot carry, with a gate for each row: norms, biases and embeddings.
+
+A norm's output is linear in its weight and bias, a linear layer's in its bias, an embedding's in its rows; so the
+change is the same module run with the delta in place of its parameters, times the row's gate.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from alignvec.steer.stacked import check_rows
+from alignvec.vectors.delta import Delta, LowRankDelta
+from alignvec.vectors.vector import AlignmentVector, Part, check_targets
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where the deltas of a part are applied.
+
+    Attributes:
+        stacked: low-rank deltas of linear layers, for `StackedLayers`.
+        rowwise: deltas of norms, biases and embeddings, for `RowwiseModules`.
+    """
+
+    stacked: Part
+    rowwise: Part
+
+
+def split(model: nn.Module, vector: AlignmentVector) -> list[Split] | None:
+    """The parts of a vector by how they are applied; None if it must be rebuilt into the weights.
+
+    That is so where it changes a linear layer's weight by more than low-rank factors, or a module of a kind that is not
+    known to be linear in what changes.
+    """
+    modules = dict(model.named_modules())
+    head = _tied_head(model)
+    found = []
+    for part in vector.parts:
+        stacked: dict[str, Delta] = {}
+        rowwise: dict[str, Delta] = {}
+        for name, delta in part.deltas.items():
+            owner, _, leaf = name.rpartition(".")
+            module = modules.get(owner)
+            low = isinstance(delta, LowRankDelta)
+            if isinstance(module, nn.Linear) and leaf == "weight" and low and module is not head:
+                stacked[name] = delta
+            elif _is_linear_in(module, leaf):
+                rowwise[name] = delta
+            elif module is None and low:
+                stacked[name] = delta  # which then says that the model has no such tensor
+            else:
+                return None
+        found.append(Split(replace(part, deltas=stacked), replace(part, deltas=rowwise)))
+    return found
+
+
+class RowwiseModules:
+    """Adds deltas of norms, biases and embeddings through forward hooks, with a gate for each row.
+
+    Args:
+        model: the base model; its modules and weights stay as they are.
+        parts: parts with deltas of such modules alone, see `split`.
+
+    Raises:
+        VectorError: if a part names a tensor that the model lacks, or of another shape.
+    """
+
+    def __init__(self, model: nn.Module, parts: Sequence[Part]) -> None:
+        weights = dict(model.named_parameters())
+        for part in parts:
+            check_targets(part.vector, part.deltas, weights)
+        head = _tied_head(model)
+        self._changes: list[tuple[nn.Module, int, _Change]] = []
+        self._handles: list[Any] = []
+        for owner, module in model.named_modules():
+            for index, part in enumerate(parts):
+                own = {n.rpartition(".")[2]: d for n, d in part.deltas.items() if n.rpartition(".")[0] == owner}
+                if not own:
+                    continue
+                self._changes.append((module, index, _change(module, own)))
+                if isinstance(module, nn.Embedding) and head is not None:
+                    self._changes.append((head, index, _head_change(module, own["weight"])))
+
+    def turn(self, gates: torch.Tensor) -> None:
+        """Set the gate, [rows, parts]; one row serves a batch of any size."""
+        self.close()
+        for module, index, change in self._changes:
+            if gates[:, index].any():
+                self._handles.append(module.register_forward_hook(_hook(gates[:, index], change)))
+
+    def close(self) -> None:
+        """Take the hooks out; the model is as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+_Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""A module's input to what is added to its output at gate 1."""
+
+
+def _hook(gate: torch.Tensor, change: _Change) -> Any:
+    def add_change(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        check_rows(len(gate), len(output))
+        return output + change(inputs[0]) * gate.to(output).view(-1, *[1] * (output.ndim - 1))
+
+    return add_change
+
+
+def _change(module: nn.Module, deltas: Mapping[str, Delta]) -> _Change:
+    if isinstance(module, nn.Embedding):
+        return _embedding_change(module, deltas["weight"])
+    if isinstance(module, nn.Linear):
+        bias = deltas["bias"].dense().to(module.weight)
+        return lambda _: bias
+    turned, zero = deepcopy(module), deepcopy(module)
+    with torch.no_grad():
+        for name, parameter in turned.named_parameters(recurse=False):
+            parameter.copy_(deltas[name].dense() if name in deltas else torch.zeros_like(parameter))
+        for parameter in zero.parameters(recurse=False):
+            parameter.zero_()
+    # a norm may multiply by 1 + weight: what it gives without any weight is not part of the change
+    return lambda x: turned.forward(x) - zero.forward(x)
+
+
+def _embedding_change(module: nn.Embedding, delta: Delta) -> _Change:
+    if isinstance(delta, LowRankDelta):
+        a, b = delta.a.to(module.weight), delta.b.to(module.weight)
+        return lambda ids: functional.embedding(ids, b) @ a
+    table = delta.dense().to(module.weight)
+    return lambda ids: functional.embedding(ids, table)
+
+
+def _head_change(embedding: nn.Embedding, delta: Delta) -> _Change:
+    """The same change at an output head that shares the embedding's weight."""
+    if isinstance(delta, LowRankDelta):
+        a, b = delta.a.to(embedding.weight), delta.b.to(embedding.weight)
+        return lambda hidden: functional.linear(functional.linear(hidden, a), b)
+    table = delta.dense().to(embedding.weight)
+    return lambda hidden: functional.linear(hidden, table)
+
+
+def _tied_head(model: nn.Module) -> nn.Module | None:
+    """The output head, if it shares its weight with the input embedding."""
+    inputs, head = (getattr(model, f"get_{end}_embeddings", lambda: None)() for end in ("input", "output"))
+    return head if isinstance(head, nn.Linear) and inputs is not None and head.weight is inputs.weight else None
+
+
+def _is_linear_in(module: nn.Module | None, leaf: str) -> bool:
+    """Whether a module's output is known to be linear in its parameter `leaf`, and cheap to run again."""
+    if type(module) is nn.Embedding:  # subclasses may scale what they look up
+        return True
+    return (isinstance(module, nn.Linear) and leaf == "bias") or "norm" in type(module).__name__.lower()
