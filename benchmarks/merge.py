@@ -1,15 +1,14 @@
 """Is a merge as fast as the disk allows, and leaner than mergekit on the same work?
 
 Three dense vectors (or three low-rank ones) are merged into a model by `alignvec merge`, and by mergekit's
-`task_arithmetic` (its inputs are the three fine-tuned models), beside `cp` of the same bytes: the base is copied, and the
-other inputs are read. Whole processes, in turn, with peak memory from the system; ends in one JSON line.
+`task_arithmetic` (its inputs are the three fine-tuned models), beside `cp` of the same bytes: the base is copied, and
+the other inputs are read. Whole processes, in turn, with peak memory from the system; ends in one JSON line.
 
 mergekit (LGPL) lives in an environment of its own, made on first use; `--mergekit VENV` names an existing one.
 """
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import statistics
@@ -94,24 +93,27 @@ def report(model: str, runs: dict[str, list[tuple[float, float, float]]]) -> dic
 
 
 def measure(command: str) -> tuple[float, float, float]:
-    """Seconds, peak resident MB and peak anonymous MB (looked at every 5 ms) of a shell command's largest process."""
+    """Seconds, peak resident MB and peak anonymous MB of a shell command, read every few milliseconds while it runs.
+
+    The peak that `wait4` reports is no use: it counts this process before the other program begins.
+    """
     start = time.perf_counter()
-    process = subprocess.Popen(["bash", "-c", f"exec {command}" if "&&" not in command else command])
-    anonymous = 0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
+    process = subprocess.Popen(
+        ["bash", "-c", command if "&&" in command else f"exec {command}"], stdout=subprocess.DEVNULL
+    )
+    resident = anonymous = 0
+    while process.poll() is None:
         try:
-            text = Path(f"/proc/{process.pid}/status").read_text()
-            anonymous = max(anonymous, int(text.split("RssAnon:")[1].split()[0]))
-        except (OSError, IndexError):
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+            resident = max(resident, int(fields["VmHWM"].split()[0]))
+            anonymous = max(anonymous, int(fields["RssAnon"].split()[0]))
+        except (OSError, KeyError, ProcessLookupError):
             pass
-        time.sleep(0.005)
+        time.sleep(0.004)
     seconds = time.perf_counter() - start
-    if status:
+    if process.returncode:
         raise SystemExit(f"failed: {command}")
-    return seconds, usage.ru_maxrss / 1e3, anonymous / 1e3
+    return seconds, resident / 1e3, anonymous / 1e3
 
 
 def ours(base: Path, vectors: Path, out: Path) -> str:
@@ -150,19 +152,18 @@ def prepare(model: str, place: Path) -> Path:
 
 
 class _Random(DenseDelta):
-    """A random delta that is drawn when it is asked for, so that a gigabyte of them is never in memory."""
+    """A random delta taken from one pool of draws, so that gigabytes of them are never in memory."""
+
+    pool = torch.randn((1 << 24) + 43, generator=torch.Generator().manual_seed(0)) * SCALE
 
     def __init__(self, shape: tuple[int, ...], seed: int) -> None:
         object.__setattr__(self, "value", torch.empty(shape, device="meta"))
         object.__setattr__(self, "seed", seed)
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        columns = self.shape[1:]
-        parts = [
-            torch.randn(columns, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + row)) * SCALE
-            for row in range(start, stop)
-        ]
-        return torch.stack(parts) if columns else torch.cat([p.view(1) for p in parts])
+        width = self.shape[1:].numel()
+        place = torch.arange(start * width, stop * width).add_(self.seed * 1_000_003).remainder_(len(self.pool))
+        return self.pool[place].view(stop - start, *self.shape[1:])
 
 
 def write_random_model(folder: Path) -> None:

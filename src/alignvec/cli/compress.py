@@ -40,7 +40,7 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Write a vector in one or several smaller forms, and tell what each costs."""
-    from alignvec.data.load import load_rows, shipped_file
+    from alignvec.data.load import levels_of, load_rows, shipped_file
     from alignvec.evaluate.compression import (
         CompressionReport,
         behaviours,
@@ -53,13 +53,15 @@ def compress(
     from alignvec.provenance import provenance
     from alignvec.vectors.compress import compress as run
     from alignvec.vectors.compress import dense_bytes, parse_form
-    from alignvec.vectors.store import load_vector, save_vector
+    from alignvec.vectors.store import load_vector, require_free, save_vector
 
-    forms = [parse_form(text) for text in form]
+    forms = list(dict.fromkeys(parse_form(text) for text in form))
+    for chosen in forms:
+        require_free(out / _folder(str(chosen)))
     original = load_vector(vector, lazy=True)
     path = data or shipped_file(original.card.domain or original.name) if behaviour else None
     rows = load_rows(path, split=split, limit=limit) if path else []
-    levels = original.card.levels or tuple(rows[0].responses) if rows else ()
+    levels = levels_of(rows) if rows else ()
     base = load(model) if rows else None
     results = []
     with progress() as advance:
@@ -114,7 +116,7 @@ def _show(report: "CompressionReport", out: Path) -> None:
             b.level,
             f"{b.rate.value:.2f}",
             f"{b.change.value:+.1f} [{b.change.low:+.1f}, {b.change.high:+.1f}]",
-            f"{b.margin_kept:.2f}",
+            "-" if b.margin_kept is None else f"{b.margin_kept:.2f}",
         )
         for f in report.forms
         for b in f.behaviour

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from alignvec.cli.common import JsonOption, SeedOption, print_json, progress
-from alignvec.vectors.card import Mismatch
+from alignvec.vectors.mismatch import Mismatch
 
 
 def extract(
@@ -72,7 +72,8 @@ def extract(
             tensors = sum(len(part.deltas) for part in vector.parts)
             vector = compress(vector, chosen, seed=seed, advance=lambda done: advance("compress", done, tensors))
     saved = save_vector(vector, out, dtype=getattr(torch, storage) if storage else None)
-    if saved.card.source and (warning := saved.card.source.warning()):
+    warnings = [side.card.source.warning() for side in sides if side.card.source]
+    for warning in dict.fromkeys(filter(None, warnings)):
         typer.echo(f"warning: {warning}", err=True)
     if json:
         print_json(saved.card)

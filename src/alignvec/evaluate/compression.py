@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.preference import LevelScores, score_levels
-from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.evaluate.preference import LevelScores, Scores, score_levels
+from alignvec.evaluate.statistics import bootstrap_mean, bootstrap_rate
 from alignvec.files import storage_errors
 from alignvec.models import BaseModel as Base
 from alignvec.provenance import Provenance
@@ -27,10 +27,11 @@ class Behaviour(BaseModel):
         coefficient: λ.
         level: the level that is wanted there.
         rate: share of held-out queries whose reply of that level is the likeliest, with the vector as it was.
-        change: change of that share with the form, in points of 100, over the same queries.
+        change: change of that share with the form, in points of 100, over the same queries. Where no query changes,
+            its interval is the exact one of changes to either side.
         change_implicit: the same by implicit reward instead of likelihood a token.
         margin: mean implicit reward of the highest level over the lowest, nats a token, with the vector as it was.
-        margin_kept: the form's margin as a share of that.
+        margin_kept: the form's margin as a share of that; None where that is zero.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +42,7 @@ class Behaviour(BaseModel):
     change: Interval
     change_implicit: Interval
     margin: float
-    margin_kept: float
+    margin_kept: float | None
 
 
 class FormResult(BaseModel):
@@ -128,7 +129,7 @@ def behaviours(
             (before.implicit(), after.implicit()),
         ):
             hits = [(scores[setting].argmax(axis=1) == index).astype(float) for scores in (was, now)]
-            shifts.append(bootstrap_mean((100 * (hits[1] - hits[0])).tolist(), before.personas))
+            shifts.append(_points(hits[1] - hits[0], before.personas))
         margin = float(before.margins()[setting].mean())
         found.append(
             Behaviour(
@@ -138,10 +139,18 @@ def behaviours(
                 change=shifts[0],
                 change_implicit=shifts[1],
                 margin=margin,
-                margin_kept=float(after.margins()[setting].mean()) / margin,
+                margin_kept=float(after.margins()[setting].mean()) / margin if margin else None,
             )
         )
     return found
+
+
+def _points(shifts: Scores, personas: Sequence[str]) -> Interval:
+    """Mean of changes of -1, 0 or 1, in points of 100."""
+    if shifts.any():
+        return bootstrap_mean((100 * shifts).tolist(), personas)
+    widest = 100 * bootstrap_rate(shifts.tolist(), personas).high
+    return Interval(value=0.0, low=-widest, high=widest)
 
 
 def plot_forms(report: CompressionReport, path: Path) -> None:

@@ -145,7 +145,7 @@ def make_merge_recipe(source: str, values: dict[str, Any], *, folder: Path | Non
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
         model = KnobTerm if len(first["loc"]) > 1 else MergeRecipe
         known = f" (keys: {', '.join(model.model_fields)})" if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(f"{source}: {where}: {first['msg']}{known}; see docs/recipes.md") from None
+        raise ConfigError(f"{source}: {where}: {first['msg']}{known}; see docs/vectors.md") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

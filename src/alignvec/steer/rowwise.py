@@ -74,8 +74,9 @@ class RowwiseModules:
         weights = dict(model.named_parameters())
         for part in parts:
             check_targets(part.vector, part.deltas, weights)
-        head = _tied_head(model)
+        inputs, head = _input_embedding(model), _tied_head(model)
         self._changes: list[tuple[nn.Module, int, _Change]] = []
+        self._inputs = inputs
         self._handles: list[Any] = []
         for owner, module in model.named_modules():
             for index, part in enumerate(parts):
@@ -83,7 +84,7 @@ class RowwiseModules:
                 if not own:
                     continue
                 self._changes.append((module, index, _change(module, own)))
-                if isinstance(module, nn.Embedding) and head is not None:
+                if isinstance(module, nn.Embedding) and module is inputs and head is not None:
                     self._changes.append((head, index, _head_change(module, own["weight"])))
 
     def turn(self, gates: torch.Tensor) -> None:
@@ -91,7 +92,9 @@ class RowwiseModules:
         self.close()
         for module, index, change in self._changes:
             if gates[:, index].any():
-                self._handles.append(module.register_forward_hook(_hook(gates[:, index], change)))
+                positions = isinstance(module, nn.Embedding) and module is not self._inputs
+                hook = _hook(gates[:, index], change, positions)
+                self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def close(self) -> None:
         """Take the hooks out; the model is as it was."""
@@ -100,14 +103,15 @@ class RowwiseModules:
         self._handles = []
 
 
-_Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
-"""A module's input to what is added to its output at gate 1."""
+_Change: TypeAlias = Callable[..., torch.Tensor]
+"""A module's arguments to what is added to its output at gate 1."""
 
 
-def _hook(gate: torch.Tensor, change: _Change) -> Any:
-    def add_change(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        check_rows(len(gate), len(output))
-        return output + change(inputs[0]) * gate.to(output).view(-1, *[1] * (output.ndim - 1))
+def _hook(gate: torch.Tensor, change: _Change, positions: bool) -> Any:
+    def add_change(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        if not (positions and len(output) == 1):  # positions may be looked up once for all rows
+            check_rows(len(gate), len(output))
+        return output + change(*inputs, **named) * gate.to(output).view(-1, *[1] * (output.ndim - 1))
 
     return add_change
 
@@ -117,7 +121,7 @@ def _change(module: nn.Module, deltas: Mapping[str, Delta]) -> _Change:
         return _embedding_change(module, deltas["weight"])
     if isinstance(module, nn.Linear):
         bias = deltas["bias"].dense().to(module.weight)
-        return lambda _: bias
+        return lambda *_, **__: bias
     turned, zero = deepcopy(module), deepcopy(module)
     with torch.no_grad():
         for name, parameter in turned.named_parameters(recurse=False):
@@ -125,7 +129,7 @@ def _change(module: nn.Module, deltas: Mapping[str, Delta]) -> _Change:
         for parameter in zero.parameters(recurse=False):
             parameter.zero_()
     # a norm may multiply by 1 + weight: what it gives without any weight is not part of the change
-    return lambda x: turned.forward(x) - zero.forward(x)
+    return lambda *x, **named: turned.forward(*x, **named) - zero.forward(*x, **named)
 
 
 def _embedding_change(module: nn.Embedding, delta: Delta) -> _Change:
@@ -147,12 +151,22 @@ def _head_change(embedding: nn.Embedding, delta: Delta) -> _Change:
 
 def _tied_head(model: nn.Module) -> nn.Module | None:
     """The output head, if it shares its weight with the input embedding."""
-    inputs, head = (getattr(model, f"get_{end}_embeddings", lambda: None)() for end in ("input", "output"))
+    inputs, head = _input_embedding(model), getattr(model, "get_output_embeddings", lambda: None)()
     return head if isinstance(head, nn.Linear) and inputs is not None and head.weight is inputs.weight else None
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    found: nn.Module | None = getattr(model, "get_input_embeddings", lambda: None)()
+    return found
 
 
 def _is_linear_in(module: nn.Module | None, leaf: str) -> bool:
     """Whether a module's output is known to be linear in its parameter `leaf`, and cheap to run again."""
     if type(module) is nn.Embedding:  # subclasses may scale what they look up
         return True
-    return (isinstance(module, nn.Linear) and leaf == "bias") or "norm" in type(module).__name__.lower()
+    if isinstance(module, nn.Linear):
+        return leaf == "bias"
+    tensor = getattr(module, leaf, None)
+    # a head or an embedding that normalises its weight is called a norm too, and is not linear in its matrix
+    is_norm = "norm" in type(module).__name__.lower() and isinstance(tensor, nn.Parameter) and tensor.ndim == 1
+    return is_norm and leaf in ("weight", "bias")

@@ -1,7 +1,6 @@
 """The card of a vector: what it is, which base it belongs to, how it was made, and what was measured."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,14 +15,6 @@ METHODS: Final = {
     "hinged": "hinged: λ > 0 adds λ·(θ₊ − θ_base), λ < 0 adds |λ|·(θ₋ − θ_base)",
 }
 """What the well-known methods of a card do, in words."""
-
-
-class Mismatch(StrEnum):
-    """How tensors of two checkpoints may fail to match, and what a policy is named after."""
-
-    DTYPE = "dtype"
-    VOCABULARY = "vocabulary"
-    MISSING = "missing"
 
 
 class _Strict(BaseModel):

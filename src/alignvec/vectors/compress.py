@@ -33,7 +33,16 @@ class Form:
     value: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.value:g}" if self.value else self.kind
+        return f"{self.kind}={self.value:.10g}" if self.kind in _RANGES else self.kind
+
+
+_RANGES: Final[Mapping[str, Callable[[float], bool]]] = {
+    "rank": lambda x: x >= 1 and x.is_integer(),
+    "size": lambda x: 0 < x < 1,
+    "energy": lambda x: 0 < x <= 1,
+    "topk": lambda x: 0 < x <= 1,
+    "dare": lambda x: 0 <= x < 1,
+}
 
 
 def parse_form(text: str) -> Form:
@@ -42,18 +51,11 @@ def parse_form(text: str) -> Form:
     Raises:
         ConfigError: if the form is unknown or its number is out of range.
     """
-    kind, _, value = text.strip().partition("=")
-    ranges: Mapping[str, Callable[[float], bool]] = {
-        "rank": lambda x: x >= 1 and x == int(x),
-        "size": lambda x: 0 < x < 1,
-        "energy": lambda x: 0 < x <= 1,
-        "topk": lambda x: 0 < x <= 1,
-        "dare": lambda x: 0 <= x < 1,
-    }
+    kind, equals, value = text.strip().partition("=")
     if kind not in FORMS:
         raise ConfigError(f"unknown form {kind!r} (have: {'; '.join(f'{k}: {v}' for k, v in FORMS.items())})")
-    if kind not in ranges:
-        if value:
+    if kind not in _RANGES:
+        if equals:
             raise ConfigError(f"form {kind!r} takes no number; write {kind}")
         return Form(kind)
     match = re.fullmatch(r"([0-9.eE+-]+)(?:/([0-9.]+))?", value)
@@ -61,7 +63,7 @@ def parse_form(text: str) -> Form:
         number = float(match[1]) / float(match[2] or 1) if match else float("nan")
     except (ValueError, ZeroDivisionError):
         number = float("nan")
-    if not ranges[kind](number):
+    if not _RANGES[kind](number):
         raise ConfigError(f"form {text!r}: {value!r} is out of range; write it like size=1/16, rank=16 or {kind}=0.9")
     return Form(kind, number)
 
@@ -125,10 +127,18 @@ def compress_delta(
         return to_signs(value)
     if form.kind == "dare":
         kept = torch.rand(value.shape, generator=generator) >= form.value
-        return to_sparse((value / (1 - form.value)).to(torch.bfloat16), kept)
-    count = max(round(form.value * value.numel()), 1)
-    threshold = value.abs().flatten().kthvalue(value.numel() - count + 1).values
-    return to_sparse(value.to(torch.bfloat16), value.abs() >= threshold)
+        return to_sparse((value / (1 - form.value)).to(torch.bfloat16), kept & (value != 0))
+    return to_sparse(value.to(torch.bfloat16), _largest(value, max(round(form.value * value.numel()), 1)))
+
+
+def _largest(value: torch.Tensor, count: int) -> torch.Tensor:
+    """Where the `count` largest entries are, the first of equal ones; zeros are never among them."""
+    size = value.abs().flatten()
+    threshold = size.kthvalue(size.numel() - count + 1).values
+    kept = size > threshold
+    if threshold > 0:  # the difference of two rounded models has few distinct values, so ties may be many
+        kept[(size == threshold).nonzero().flatten()[: count - int(kept.sum())]] = True
+    return kept.view_as(value)
 
 
 def squared_error(delta: Delta, other: Delta) -> tuple[float, float]:
@@ -205,5 +215,7 @@ def _randomised(value: torch.Tensor, rank: int | None, energy: float, generator:
 
 def _balanced(left: torch.Tensor, value: torch.Tensor, values: torch.Tensor) -> LowRankDelta:
     """left @ (leftᵀ value), with the singular values split evenly over both factors."""
-    root = values.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+    info = torch.finfo(torch.float32)
+    # a tensor of less rank than is kept: what stands beside singular values of zero is rounding, not to be blown up
+    root = values.clamp_min(max(float(values[0]) * info.eps, info.tiny)).sqrt()
     return LowRankDelta(((left.T @ value) / root[:, None]).contiguous(), (left * root).contiguous())

@@ -7,17 +7,13 @@ from pathlib import Path
 import torch
 
 from alignvec.errors import VectorError
-from alignvec.vectors.card import Mismatch, Source
+from alignvec.vectors.card import Source
 from alignvec.vectors.checkpoint import Checkpoint, open_checkpoint, tied_twin
 from alignvec.vectors.delta import Delta
+from alignvec.vectors.mismatch import POLICIES, Mismatch
 from alignvec.vectors.stored import DifferenceDelta
 from alignvec.vectors.tensorfile import Entry
 
-MISMATCHES = {
-    Mismatch.DTYPE: "subtract tensors of different dtypes in float32",
-    Mismatch.VOCABULARY: "of a vocabulary that has grown or shrunk, take the rows that both have",
-    Mismatch.MISSING: "leave out tensors that only one of the two has",
-}
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 14
 
@@ -34,7 +30,7 @@ def difference(
     Args:
         base: folder of the base model.
         aligned: folder of the model that was trained from it.
-        allow: what to do about tensors that do not match; see `MISMATCHES`. Each is refused unless it is named.
+        allow: what to do about tensors that do not match; see `POLICIES`. Each is refused unless it is named.
         advance: told the tensors that were compared, and all.
 
     Raises:
@@ -86,7 +82,7 @@ def _pairs(old: Checkpoint, new: Checkpoint, allow: Collection[str]) -> tuple[li
         policies = sorted({policy for *_, policy in refused if policy})
         advice = "both must be checkpoints of one architecture"
         if all(policy for *_, policy in refused):
-            advice = ", ".join(f"--allow {policy} to {MISMATCHES[policy]}" for policy in policies)
+            advice = ", ".join(f"--allow {policy} to {POLICIES[policy]}" for policy in policies)
         names = {name for name, *_ in refused}
         raise VectorError(f"{new.folder} does not match {old.folder} in {len(names)} tensors: {shown}{more}; {advice}")
     return pairs, [text for _, text, _ in troubles]

@@ -56,7 +56,7 @@ def extract(
         base: base model: `demo`, a folder or a hub id.
         aligned: folder of a PEFT LoRA adapter trained on the base, or a full model of the same architecture.
         name: the vector's (and knob's) name.
-        allow: what to do about tensors that do not match; see `MISMATCHES`.
+        allow: what to do about tensors that do not match; see `alignvec.vectors.mismatch.POLICIES`.
         advance: told the tensors that were compared, and all.
         card: further fields of the card.
 
