@@ -1,7 +1,6 @@
 """The merged folder as plain transformers sees it, and what a merge refuses before it begins."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ from conftest import MakeVector
 from merging import NORM, UP, WEIGHTS, grid, recipe, save, tensors_of, write_base
 
 from alignvec import models
-from alignvec.errors import KnobError, StorageError, VectorError
+from alignvec.errors import KnobError, ModelError, StorageError, VectorError
 from alignvec.merge.run import REPORT, MergeReport, merge
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint
-from alignvec.vectors.store import load_vector, save_vector
+from alignvec.vectors.store import save_vector
 
 IDS = torch.arange(40).view(2, 20)
 
@@ -140,11 +139,9 @@ def test_only_a_merge_is_replaced(base: Path, one: Path, tmp_path: Path) -> None
     (tmp_path / "link").symlink_to(base)
     wrong = {"file": "something else", "folder": "something else", "base": "the base model", "link": "the base model"}
     before = stamp(base)
-    for name, message in {**wrong, "one": "something else", "file/out": "a parent of it is a file"}.items():
+    for name, message in {**wrong, "one": "something else", "file/out": "a file is in the way"}.items():
         with pytest.raises(StorageError, match=message):
-            run(base, tmp_path / name, overwrite=True) if name != "file/out" else merge(
-                recipe(base, {}), tmp_path / name, overwrite=True
-            )
+            merge(recipe(base, {"one": 0.5}), tmp_path / name, vectors={"one": one}, overwrite=True)
     assert stamp(base) == before
     assert (tmp_path / "file").read_text() == (tmp_path / "folder/mine").read_text() == "mine"
     (tmp_path / "empty").mkdir()
@@ -206,19 +203,17 @@ def test_unknown_names_and_levels_are_told(base: Path, one: Path, tmp_path: Path
         merge(recipe(base, {"legal": 1.0}), tmp_path / "out", vectors={"one": one})
     with pytest.raises(KnobError, match=r"no level 'loud' \(have: expert\)"):
         merge(recipe(base, {"one": "loud"}), tmp_path / "out", vectors={"one": one})
-    assert merge(recipe(base, {"one": "expert"}), tmp_path / "out", vectors={"one": one}).knobs["one"].coefficient == 0.5
+    assert (
+        merge(recipe(base, {"one": "expert"}), tmp_path / "out", vectors={"one": one}).knobs["one"].coefficient == 0.5
+    )
 
 
 def test_a_damaged_base_is_refused(base: Path, one: Path, tmp_path: Path) -> None:
     shard = base / WEIGHTS
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-1])
+    shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(VectorError, match=f"cannot read {shard}.*truncated"):
         run(base, tmp_path / "out")
-    shard.write_bytes(whole)
-    shutil.rmtree(one / "negative", ignore_errors=True)
-    assert load_vector(one, lazy=True).negative is None
     shard.unlink()
-    with pytest.raises(VectorError, match="no \\*.safetensors weights"):
+    with pytest.raises(ModelError, match=r"no \*.safetensors weights"):
         run(base, tmp_path / "out")
     assert not (tmp_path / "out").exists()

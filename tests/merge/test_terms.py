@@ -14,13 +14,14 @@ from alignvec.merge.terms import Overlap, Term
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
 
 Sizes = dict[str, torch.Tensor]
+LARGE = "extra.large"
 
 
 @pytest.fixture
 def base(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Weights of standard deviation 0.02, as a model's are, and a thousand blocks."""
-    monkeypatch.setattr(sums, "BLOCK", 64)
-    folder = write_base(tiny_folder, tmp_path / "base")
+    """Weights of standard deviation 0.02, as a model's are, a million of them, in thousands of blocks."""
+    monkeypatch.setattr(sums, "BLOCK", 256)
+    folder = write_base(tiny_folder, tmp_path / "base", extra={LARGE: torch.empty(1000, 1000)})
     generator = torch.Generator().manual_seed(0)
     tensors = {n: 0.02 * torch.randn(t.shape, generator=generator) for n, t in tensors_of(folder).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -28,16 +29,17 @@ def base(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def small(base: Path, folder: Path, seed: int, *, like: Sizes | None = None) -> Sizes:
-    """Save a vector of changes of about 2e-5 to three tensors, partly the same as `like`; returns ΔW in float64."""
+    """Save a vector of changes of about 2e-5 to four tensors, partly the same as `like`; returns ΔW in float64."""
     before, generator = tensors_of(base), torch.Generator().manual_seed(seed)
     a, b = (torch.randn(*s, generator=generator) for s in ((2, 32), (64, 2)))
     deltas = {
         UP: LowRankDelta(a * 2e-5, b),
         EMBEDDING: DenseDelta(2e-5 * torch.randn(before[EMBEDDING].shape, generator=generator)),
         NORM: DenseDelta(2e-5 * torch.randn(32, generator=generator)),
+        LARGE: DenseDelta(2e-5 * torch.randn(1000, 1000, generator=generator)),
     }
     if like:
-        for name in (EMBEDDING, NORM):
+        for name in (EMBEDDING, NORM, LARGE):
             deltas[name] = DenseDelta((deltas[name].dense().double() + 0.7 * like[name]).float())
     save(base, folder, deltas)
     truth = {UP: b.double() @ (a * 2e-5).double()}
@@ -45,7 +47,7 @@ def small(base: Path, folder: Path, seed: int, *, like: Sizes | None = None) -> 
 
 
 def flat(values: Sizes) -> np.ndarray:
-    return torch.cat([values[name].double().reshape(-1) for name in (UP, EMBEDDING, NORM)]).numpy()
+    return torch.cat([values[name].double().reshape(-1) for name in (UP, EMBEDDING, NORM, LARGE)]).numpy()
 
 
 def change(base: Path, out: Path) -> np.ndarray:
@@ -65,7 +67,7 @@ def test_one_vector(
     found = merge(asked, tmp_path / "out", vectors={"one": tmp_path / "one"}).knobs["one"].realised
     assert found is not None
     exact = change(base, tmp_path / "out") @ truth / (truth @ truth)
-    assert found == pytest.approx(exact, rel=1e-4 if probed else 0.1)
+    assert found == pytest.approx(exact, rel=1e-4 if probed else 0.05)
     if dtype == "float32":
         assert found == pytest.approx(0.5, rel=1e-3)
 
@@ -105,9 +107,7 @@ def test_two_vectors_that_point_partly_the_same_way(
     assert report.knobs["two"].realised == pytest.approx(expected[1], rel=1e-3)
 
 
-def test_a_hinged_vector_below_zero_and_a_schedule(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hinged_vector_below_zero_and_a_schedule(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "PROBED", 1)
     before = tensors_of(base)
     side = {EMBEDDING: DenseDelta(0.1 * torch.ones_like(before[EMBEDDING]))}

@@ -1,6 +1,5 @@
 """`alignvec compress`: a vector in smaller forms, and what each costs."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,70 +39,37 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Write a vector in one or several smaller forms, and tell what each costs."""
-    from alignvec.data.load import levels_of, load_rows, shipped_file
-    from alignvec.evaluate.compression import (
-        CompressionReport,
-        behaviours,
-        form_result,
-        plot_forms,
-        score_ends,
-    )
-    from alignvec.files import write_text
+    from alignvec.data.load import load_rows, shipped_file
+    from alignvec.evaluate.compression import compress_forms
     from alignvec.models import load
-    from alignvec.provenance import provenance
-    from alignvec.vectors.compress import compress as run
-    from alignvec.vectors.compress import dense_bytes, parse_form
-    from alignvec.vectors.store import load_vector, require_free, save_vector
+    from alignvec.vectors.compress import parse_form
+    from alignvec.vectors.store import load_card
 
-    forms = list(dict.fromkeys(parse_form(text) for text in form))
-    for chosen in forms:
-        require_free(out / _folder(str(chosen)))
-    original = load_vector(vector, lazy=True)
-    path = data or shipped_file(original.card.domain or original.name) if behaviour else None
+    forms = [parse_form(text) for text in form]
+    card = load_card(vector)
+    path = data or shipped_file(card.domain or card.name) if behaviour else None
     rows = load_rows(path, split=split, limit=limit) if path else []
-    levels = levels_of(rows) if rows else ()
-    base = load(model) if rows else None
-    results = []
     with progress() as advance:
-        before = score_ends(base, load_vector(vector), rows, levels) if base else None
-        for chosen in forms:
-            tensors = sum(len(part.deltas) for part in original.parts)
-            small = run(
-                original,
-                chosen,
-                svd="exact" if exact else "randomised",
-                seed=seed,
-                advance=partial(advance, str(chosen), total=tensors),
-            )
-            save_vector(small, out / _folder(str(chosen)))
-            changes = []
-            if base and before:
-                changes = behaviours(original, before, score_ends(base, small, rows, levels), levels)
-            results.append(form_result(original, str(chosen), small, changes))
-    report = CompressionReport(
-        vector=original.name,
-        dense_bytes=dense_bytes(original),
-        data=f"{path.name} {split}" if path else None,
-        queries=len(rows),
-        seed=seed,
-        forms=results,
-        provenance=provenance(),
-    )
-    write_text(out / "compression.json", report.model_dump_json(indent=1) + "\n")
-    plot_forms(report, out / "compression.png")
+        report = compress_forms(
+            vector,
+            forms,
+            out,
+            base=load(model) if rows else None,
+            rows=rows,
+            data=f"{path.name} {split}" if path else None,
+            svd="exact" if exact else "randomised",
+            seed=seed,
+            advance=advance,
+        )
     if json:
         print_json(report)
     else:
         _show(report, out)
 
 
-def _folder(form: str) -> str:
-    return form.replace("=", "-")
-
-
 def _show(report: "CompressionReport", out: Path) -> None:
     rows = [
-        (f.form, f"{f.bytes / 1e6:.2f}", f"{f.share:.4f}", f"{f.weight_error:.3f}", out / _folder(f.form))
+        (f.form, f"{f.bytes / 1e6:.2f}", f"{f.share:.4f}", f"{f.weight_error:.3f}", out / f.form.replace("=", "-"))
         for f in report.forms
     ]
     print_table(

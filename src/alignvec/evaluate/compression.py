@@ -1,8 +1,9 @@
 """What a smaller form of a vector costs: bytes, error in the weights, and change of what the model prefers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,13 +11,14 @@ from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores, Scores, score_levels
 from alignvec.evaluate.statistics import bootstrap_mean, bootstrap_rate
-from alignvec.files import storage_errors
+from alignvec.files import storage_errors, write_text
 from alignvec.models import BaseModel as Base
-from alignvec.provenance import Provenance
+from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.algebra import renamed
 from alignvec.vectors.card import Interval
-from alignvec.vectors.compress import dense_bytes, stored_bytes
+from alignvec.vectors.compress import Form, compress, dense_bytes, stored_bytes
+from alignvec.vectors.store import load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector
 
 
@@ -108,12 +110,19 @@ def score_ends(
     rows: Sequence[PreferenceRow],
     levels: Sequence[str],
     *,
+    name: str,
+    journal: Journal,
     advance: Callable[[int], None] = lambda _: None,
 ) -> LevelScores:
-    """Likelihoods of the reference replies at the ends of a vector."""
-    knobbed = KnobbedModel(base, [renamed(vector, "form")])
-    settings = [{"form": value} for value in ends(vector, levels)]
-    return score_levels(knobbed, rows, levels, settings, journal=Journal(None), advance=advance)
+    """Likelihoods of the reference replies at the ends of a vector.
+
+    Args:
+        name: what the journal knows this form by; the base's own scores are shared by all forms.
+        advance: told the scored rows, as they come.
+    """
+    knobbed = KnobbedModel(base, [renamed(vector, name)])
+    settings = [{name: value} for value in ends(vector, levels)]
+    return score_levels(knobbed, rows, levels, settings, journal=journal, advance=advance)
 
 
 def behaviours(
@@ -151,6 +160,71 @@ def _points(shifts: Scores, personas: Sequence[str]) -> Interval:
         return bootstrap_mean((100 * shifts).tolist(), personas)
     widest = 100 * bootstrap_rate(shifts.tolist(), personas).high
     return Interval(value=0.0, low=-widest, high=widest)
+
+
+def compress_forms(
+    folder: Path,
+    forms: Sequence[Form],
+    out: Path,
+    *,
+    base: Base | None = None,
+    rows: Sequence[PreferenceRow] = (),
+    data: str | None = None,
+    svd: Literal["randomised", "exact"] = "randomised",
+    seed: int = 0,
+    advance: Callable[[str, int, int], None] = lambda _task, _done, _total: None,
+) -> CompressionReport:
+    """Write a vector in several forms to `out`, with `compression.json` and `compression.png`.
+
+    Killed at any point, the same call goes on: what was scored is kept in `out/journal.jsonl`.
+
+    Args:
+        folder: the vector.
+        base: its base model, to measure behaviour with; None measures weights alone.
+        rows: held-out rows to measure on.
+        data: what to call them.
+        advance: told a task, the steps done and all.
+
+    Raises:
+        AlignvecError: if the vector is damaged, does not fit the base, or `out` cannot be written.
+    """
+    original = load_vector(folder, lazy=True)
+    levels = original.card.levels or tuple(rows[0].responses) if rows else ()
+    scope = {"files": original.card.files, "svd": svd, "seed": seed, "rows": [row.id for row in rows], "data": data}
+    journal = Journal(out / "journal.jsonl" if rows else None, scope)
+
+    def scores(vector: AlignmentVector, name: str) -> LevelScores | None:
+        count = len(rows) * (1 + len(ends(vector, levels))) if rows else 0
+        if base is None:
+            return None
+        tell = partial(_tell, advance, f"score {name}", count)
+        return score_ends(base, vector, rows, levels, name=name, journal=journal, advance=tell)
+
+    before = scores(original, "itself")
+    results = []
+    for form in forms:
+        tensors = sum(len(part.deltas) for part in original.parts)
+        small = compress(original, form, svd=svd, seed=seed, advance=partial(_tell, advance, str(form), tensors))
+        save_vector(small, out / form.slug)
+        after = scores(small, form.slug)
+        changes = behaviours(original, before, after, levels) if before and after else []
+        results.append(form_result(original, str(form), small, changes))
+    report = CompressionReport(
+        vector=original.name,
+        dense_bytes=dense_bytes(original),
+        data=data,
+        queries=len(rows),
+        seed=seed,
+        forms=results,
+        provenance=provenance(),
+    )
+    write_text(out / "compression.json", report.model_dump_json(indent=1) + "\n")
+    plot_forms(report, out / "compression.png")
+    return report
+
+
+def _tell(advance: Callable[[str, int, int], None], task: str, total: int, done: int) -> None:
+    advance(task, done, total)
 
 
 def plot_forms(report: CompressionReport, path: Path) -> None:

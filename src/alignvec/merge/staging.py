@@ -32,7 +32,8 @@ class Staging:
 
     def record(self, tensor: str, value: Any) -> None:
         """Note that a tensor's bytes are all written; one system call, so a kill leaves it whole or absent."""
-        os.write(self._journal, (json.dumps([tensor, value]) + "\n").encode())
+        # the line break comes first, so that a line which a full disk cut short spoils no other
+        os.write(self._journal, ("\n" + json.dumps([tensor, value])).encode())
         self.done[tensor] = value
 
     def close(self) -> None:

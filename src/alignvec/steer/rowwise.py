@@ -4,6 +4,7 @@ A norm's output is linear in its weight and bias, a linear layer's in its bias, 
 change is the same module run with the delta in place of its parameters, times the row's gate.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -34,11 +35,12 @@ class Split:
 def split(model: nn.Module, vector: AlignmentVector) -> list[Split] | None:
     """The parts of a vector by how they are applied; None if it must be rebuilt into the weights.
 
-    That is so where it changes a linear layer's weight by more than low-rank factors, or a module of a kind that is not
-    known to be linear in what changes.
+    That is so where it changes a linear layer's weight by more than low-rank factors, a module of a kind that is not
+    known to be linear in what changes, or a tensor that several modules share (but for a tied output head).
     """
     modules = dict(model.named_modules())
-    head = _tied_head(model)
+    inputs, head = _input_embedding(model), _tied_head(model)
+    users = Counter(id(tensor) for module in modules.values() for tensor in module.parameters(recurse=False))
     found = []
     for part in vector.parts:
         stacked: dict[str, Delta] = {}
@@ -47,6 +49,8 @@ def split(model: nn.Module, vector: AlignmentVector) -> list[Split] | None:
             owner, _, leaf = name.rpartition(".")
             module = modules.get(owner)
             low = isinstance(delta, LowRankDelta)
+            if users[id(getattr(module, leaf, None))] > (2 if module is inputs and head is not None else 1):
+                return None
             if isinstance(module, nn.Linear) and leaf == "weight" and low and module is not head:
                 stacked[name] = delta
             elif _is_linear_in(module, leaf):

@@ -35,6 +35,11 @@ class Form:
     def __str__(self) -> str:
         return f"{self.kind}={self.value:.10g}" if self.kind in _RANGES else self.kind
 
+    @property
+    def slug(self) -> str:
+        """The form as the name of a folder or a knob."""
+        return str(self).replace("=", "-")
+
 
 _RANGES: Final[Mapping[str, Callable[[float], bool]]] = {
     "rank": lambda x: x >= 1 and x.is_integer(),

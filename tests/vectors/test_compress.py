@@ -1,0 +1,394 @@
+"""Compressed forms against singular values, sorting and means in float64 numpy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from alignvec.errors import ConfigError
+from alignvec.vectors.card import BaseReference, Card
+from alignvec.vectors.compress import Form, compress, compress_delta, dense_bytes, parse_form, stored_bytes
+from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
+from alignvec.vectors.packed import SignDelta, SparseDelta
+from alignvec.vectors.store import load_vector, save_vector
+from alignvec.vectors.stored import DifferenceDelta
+from alignvec.vectors.tensorfile import Reader, read_header
+from alignvec.vectors.vector import AlignmentVector
+
+BASE = BaseReference(name="tiny", fingerprint="a" * 64, template="b" * 64)
+EVERY = ["rank=3", "size=1/4", "energy=0.9", "topk=0.1", "dare=0.75", "sign", "dense"]
+HALF = 2.0**-11
+"""Relative rounding of float16, in which factors are stored."""
+
+
+def spectrum(shape: tuple[int, int], values: Any, seed: int = 0) -> torch.Tensor:
+    """A matrix with these singular values."""
+    draw = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(draw.standard_normal((n, len(values))))[0] for n in shape)
+    return torch.from_numpy((left * values) @ right.T).float()
+
+
+def decaying(shape: tuple[int, int], power: float = 1.0) -> torch.Tensor:
+    return spectrum(shape, np.arange(1, min(shape) + 1) ** -power)
+
+
+def shrink(value: torch.Tensor | Delta, form: str, *, svd: Any = "exact", seed: int = 0) -> Any:
+    delta = value if isinstance(value, Delta) else DenseDelta(value)
+    return compress_delta(delta, parse_form(form), svd=svd, generator=torch.Generator().manual_seed(seed))
+
+
+def off(found: Delta, value: torch.Tensor) -> float:
+    """‖Δ' − Δ‖/‖Δ‖ in float64."""
+    if isinstance(found, LowRankDelta):
+        dense = found.b.double().numpy() @ found.a.double().numpy()
+    else:
+        dense = found.dense().double().numpy()
+    exact = value.double().numpy()
+    return float(np.linalg.norm(dense - exact) / np.linalg.norm(exact))
+
+
+def tail(value: torch.Tensor, rank: int) -> float:
+    """Error of the best approximation of a rank, relative."""
+    values = np.linalg.svd(value.double().numpy(), compute_uv=False)
+    return float(np.linalg.norm(values[rank:]) / np.linalg.norm(values))
+
+
+def made(positive: dict[str, Delta], negative: dict[str, Delta] | None = None) -> AlignmentVector:
+    form: Any = "single" if negative is None else "hinged"
+    return AlignmentVector(Card(name="medical", form=form, method="m", base=BASE), positive, negative)
+
+
+def mixed(seed: int = 0) -> dict[str, Delta]:
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        "model.embed_tokens.weight": DenseDelta(torch.randn(40, 24, generator=draw)),
+        "model.layers.0.mlp.up_proj.weight": DenseDelta(torch.randn(48, 24, generator=draw)),
+        "model.layers.0.mlp.down_proj.weight": LowRankDelta(
+            torch.randn(6, 48, generator=draw), torch.randn(24, 6, generator=draw)
+        ),
+        "model.layers.0.mlp.up_proj.bias": DenseDelta(torch.randn(48, generator=draw)),
+        "model.layers.0.experts": DenseDelta(torch.randn(3, 8, 5, generator=draw)),
+        "model.norm.weight": DenseDelta(torch.randn(24, generator=draw)),
+        "model.scale": DenseDelta(torch.randn((), generator=draw)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "shown"),
+    [
+        ("rank=16", Form("rank", 16), "rank=16"),
+        (" rank=1e1 ", Form("rank", 10), "rank=10"),
+        ("size=1/16", Form("size", 1 / 16), "size=0.0625"),
+        ("energy=1", Form("energy", 1), "energy=1"),
+        ("energy=0.9999999", Form("energy", 0.9999999), "energy=0.9999999"),
+        ("topk=.02", Form("topk", 0.02), "topk=0.02"),
+        ("dare=0", Form("dare", 0), "dare=0"),
+        ("sign", Form("sign"), "sign"),
+        ("dense", Form("dense"), "dense"),
+    ],
+)
+def test_a_form_is_read_and_written_as_people_write_it(text: str, form: Form, shown: str) -> None:
+    assert parse_form(text) == form
+    assert str(form) == shown
+    assert parse_form(shown) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "unknown form ''"),
+        ("lora=3", "unknown form 'lora' (have: rank: low rank"),
+        ("Rank=3", "unknown form 'Rank'"),
+        ("rank", "'' is out of range"),
+        ("rank=", "'' is out of range"),
+        ("rank=0", "'0' is out of range"),
+        ("rank=1.5", "'1.5' is out of range"),
+        ("rank=nan", "'nan' is out of range"),
+        ("rank=inf", "'inf' is out of range"),
+        ("rank=1e400", "'1e400' is out of range"),
+        ("rank=-3", "'-3' is out of range"),
+        ("rank=3=4", "'3=4' is out of range"),
+        ("size=2", "'2' is out of range"),
+        ("size=1", "'1' is out of range"),
+        ("size=1/0", "'1/0' is out of range"),
+        ("size=1/.", "'1/.' is out of range"),
+        ("energy=0", "'0' is out of range"),
+        ("energy=1.01", "'1.01' is out of range"),
+        ("topk=", "'' is out of range"),
+        ("topk=0", "'0' is out of range"),
+        ("dare=1", "'1' is out of range"),
+        ("dare=-0.1", "'-0.1' is out of range"),
+        ("sign=3", "takes no number"),
+        ("sign=", "takes no number"),
+        ("dense=1", "takes no number"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused_in_one_line(text: str, part: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        parse_form(text)
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60), (50, 50)])
+@pytest.mark.parametrize("rank", [1, 7, 30])
+def test_exact_low_rank_leaves_the_tail_of_the_singular_values(shape: tuple[int, int], rank: int) -> None:
+    value = decaying(shape)
+    found = shrink(value, f"rank={rank}")
+    assert (found.rank, found.a.dtype, found.b.dtype) == (rank, torch.float16, torch.float16)
+    assert off(found, value) == pytest.approx(tail(value, rank), rel=1e-4, abs=2 * HALF)
+
+
+@pytest.mark.parametrize("shape", [(120, 400), (400, 120)])
+@pytest.mark.parametrize("rank", [2, 12, 40])
+def test_randomised_low_rank_is_within_two_percent_of_the_exact_error(shape: tuple[int, int], rank: int) -> None:
+    value = decaying(shape)
+    for seed in range(3):
+        found = shrink(value, f"rank={rank}", svd="randomised", seed=seed)
+        assert found.rank == rank
+        assert tail(value, rank) * (1 - 1e-3) <= off(found, value) <= 1.02 * tail(value, rank)
+
+
+@pytest.mark.parametrize("shape", [(70, 200), (200, 70)])
+@pytest.mark.parametrize("energy", [0.5, 0.9, 0.99])
+def test_an_energy_target_takes_the_least_rank_that_holds_it(shape: tuple[int, int], energy: float) -> None:
+    value = decaying(shape, 0.7)
+    shares = np.cumsum(np.linalg.svd(value.double().numpy(), compute_uv=False) ** 2)
+    least = int(np.searchsorted(shares / shares[-1], energy)) + 1
+    assert shrink(value, f"energy={energy}").rank == least
+
+
+@pytest.mark.parametrize("shape", [(150, 500), (500, 150)])
+@pytest.mark.parametrize("energy", [0.3, 0.8, 0.97])
+def test_a_randomised_sketch_grows_until_it_holds_the_energy(shape: tuple[int, int], energy: float) -> None:
+    value = decaying(shape, 0.8)
+    shares = np.cumsum(np.linalg.svd(value.double().numpy(), compute_uv=False) ** 2)
+    least = int(np.searchsorted(shares / shares[-1], energy)) + 1
+    found = shrink(value, f"energy={energy}", svd="randomised")
+    assert 1 - off(found, value) ** 2 >= energy - 4 * HALF**2
+    assert least <= found.rank <= 1.05 * least + 1
+
+
+def test_all_the_energy_is_the_rank_there_is() -> None:
+    value = spectrum((50, 80), [3.0, 2.0, 1.0])
+    found = shrink(value, "energy=1")
+    assert found.rank == 3
+    assert off(found, value) < 2 * HALF
+
+
+@pytest.mark.parametrize("form", ["rank=3", "size=1/8", "energy=0.8"])
+def test_low_rank_deltas_are_cut_exactly_whatever_svd_is_asked_for(form: str) -> None:
+    draw = torch.Generator().manual_seed(3)
+    delta = LowRankDelta(
+        torch.randn(9, 40, generator=draw) * torch.arange(1, 10)[:, None], torch.randn(60, 9, generator=draw)
+    )
+    value = torch.from_numpy(delta.b.double().numpy() @ delta.a.double().numpy())
+    shares = np.cumsum(np.linalg.svd(value.numpy(), compute_uv=False) ** 2)
+    least = int(np.searchsorted(shares / shares[-1], 0.8)) + 1
+    rank = {"rank=3": 3, "size=1/8": 3, "energy=0.8": least}[form]  # 60·40/8 = 300 numbers, 100 a rank
+    found = shrink(delta, form, svd="randomised")
+    assert found.rank == rank
+    assert off(found, value) == pytest.approx(tail(value, rank), rel=1e-4)
+
+
+def test_low_rank_deltas_of_fewer_ranks_stay_what_they_are() -> None:
+    delta = LowRankDelta(torch.randn(2, 30), torch.randn(20, 2))
+    found = shrink(delta, "rank=8")
+    assert found.rank == 2
+    assert off(found, delta.dense()) < 2 * HALF
+
+
+@pytest.mark.parametrize("svd", ["exact", "randomised"])
+@pytest.mark.parametrize("rank", [20, 21, 500])
+def test_more_rank_than_a_matrix_has_is_all_of_it(svd: str, rank: int) -> None:
+    value = torch.randn(20, 33, generator=torch.Generator().manual_seed(0))
+    for matrix in (value, value.T.contiguous()):
+        found = shrink(matrix, f"rank={rank}", svd=svd)
+        assert found.rank == 20
+        assert off(found, matrix) < 2 * HALF
+
+
+@pytest.mark.parametrize("svd", ["exact", "randomised"])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("shape", [(40, 200), (200, 40)])
+def test_a_matrix_of_less_rank_than_is_kept_stays_finite(svd: str, scale: float, shape: tuple[int, int]) -> None:
+    few = torch.zeros(shape)
+    few[3] = torch.randn(shape[1], generator=torch.Generator().manual_seed(0)) * scale
+    for value in (spectrum(shape, [2.0, 1.0], seed=1) * scale, few):
+        found = shrink(value, "rank=9", svd=svd)
+        assert found.a.isfinite().all()
+        assert found.b.isfinite().all()
+        assert off(found, value) < 4 * HALF
+
+
+@pytest.mark.parametrize("form", EVERY)
+@pytest.mark.parametrize("svd", ["exact", "randomised"])
+def test_a_tensor_of_zeros_stays_one(form: str, svd: str) -> None:
+    for shape in ((30, 90), (90, 30)):
+        found = shrink(torch.zeros(shape), form, svd=svd)
+        assert torch.equal(found.dense(), torch.zeros(shape))
+    vector = compress(made({"w.weight": DenseDelta(torch.zeros(30, 90))}), parse_form(form))
+    assert vector.card.error["compression"] == 0.0
+
+
+@pytest.mark.parametrize("share", ["1/2", "1/16", "0.1", "1/3"])
+@pytest.mark.parametrize("shape", [(64, 64), (576, 192), (100, 317), (317, 100)])
+def test_a_share_of_the_size_is_never_passed_and_used_up(share: str, shape: tuple[int, int]) -> None:
+    delta = shrink(decaying(shape), f"size={share}", svd="randomised")
+    allowed = parse_form(f"size={share}").value * 2 * shape[0] * shape[1]
+    assert delta.nbytes <= allowed < delta.nbytes + 2 * sum(shape)
+
+
+def test_the_largest_entries_are_kept_and_no_other() -> None:
+    value = torch.randn(30, 41, generator=torch.Generator().manual_seed(0))
+    found = shrink(value, "topk=0.1")
+    order = np.argsort(-np.abs(value.numpy()).ravel())[: round(0.1 * value.numel())]
+    expected = np.zeros(value.numel(), dtype=np.float32)
+    expected[order] = value.bfloat16().float().numpy().ravel()[order]
+    np.testing.assert_array_equal(found.dense().numpy().ravel(), expected)
+    assert found.values.dtype == torch.bfloat16
+
+
+def test_of_equal_entries_only_as_many_as_asked_for_are_kept() -> None:
+    value = torch.full((10, 10), -0.5)
+    value[2, 2], value[9, 9] = 3.0, -4.0
+    found = shrink(value, "topk=0.05").dense()
+    assert found.count_nonzero() == 5
+    assert (found[2, 2], found[9, 9]) == (3.0, -4.0)
+    assert (found[0, :3] == -0.5).all()  # the first of the equal ones
+
+
+def test_zeros_are_never_kept_as_entries() -> None:
+    value = torch.zeros(50, 40)
+    value[7, :6] = torch.arange(1.0, 7.0)
+    for form in ("topk=0.5", "topk=1", "dare=0"):
+        found = shrink(value, form)
+        assert len(found.values) == 6
+        assert torch.equal(found.dense(), value)
+
+
+def test_dropping_and_rescaling_is_unbiased_and_repeats_by_seed() -> None:
+    value = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+    draws = [shrink(value, "dare=0.8", seed=seed).dense() for seed in range(400)]
+    for found in draws[:5]:
+        kept = found != 0
+        torch.testing.assert_close(found[kept], 5 * value[kept], rtol=2.0**-8, atol=0)
+        assert abs(kept.float().mean().item() - 0.2) < 5 * (0.2 * 0.8 / 2000) ** 0.5
+    mean = torch.stack(draws).mean(0)
+    spread = value.abs() * (0.8 / 0.2 / 400) ** 0.5  # of the mean of a share of 0.2, times 5
+    z = (mean - value) / spread
+    assert z.abs().max() < 5.5
+    assert abs(z.mean().item()) < 5 / 2000**0.5
+    assert torch.equal(shrink(value, "dare=0.8", seed=7).dense(), draws[7])
+    assert not torch.equal(draws[7], draws[8])
+
+
+def test_the_scale_of_signs_leaves_the_least_error() -> None:
+    value = torch.randn(30, 45, generator=torch.Generator().manual_seed(0)) + 0.3
+    found = shrink(value, "sign")
+    signs = np.where(value.numpy() >= 0, 1.0, -1.0)
+    fitted = np.linalg.lstsq(signs.reshape(-1, 1), value.double().numpy().ravel(), rcond=None)[0][0]
+    assert found.scale.item() == pytest.approx(fitted, rel=1e-6)
+    np.testing.assert_allclose(found.dense().numpy(), signs * fitted, rtol=1e-6)
+    assert found.nbytes == 30 * 6 + 4
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_norms_biases_scalars_and_stacks_of_matrices_stay_dense_in_sixteen_bits(form: str) -> None:
+    vector = made(mixed())
+    small = compress(vector, parse_form(form)).positive
+    kinds = {"sign": SignDelta, "topk=0.1": SparseDelta, "dare=0.75": SparseDelta, "dense": DenseDelta}
+    for name, delta in vector.positive.items():
+        if len(delta.shape) == 2:
+            assert isinstance(small[name], kinds.get(form, LowRankDelta)), name
+        else:
+            kept = small[name]
+            assert isinstance(kept, DenseDelta)
+            assert torch.equal(kept.value, delta.dense().bfloat16()), name
+            assert kept.nbytes == 2 * delta.shape.numel()
+
+
+@pytest.mark.parametrize("form", EVERY)
+@pytest.mark.parametrize("svd", ["exact", "randomised"])
+def test_the_cards_error_is_that_of_all_tensors_of_both_sides(form: str, svd: Any) -> None:
+    vector = made(mixed(0), mixed(1))
+    steps: list[int] = []
+    small = compress(vector, parse_form(form), svd=svd, seed=5, advance=steps.append)
+    error = total = 0.0
+    for before, after in ((vector.positive, small.positive), (vector.negative or {}, small.negative or {})):
+        assert before.keys() == after.keys()
+        for name, delta in before.items():
+            exact = delta.dense().double().numpy()
+            error += float(((after[name].dense().double().numpy() - exact) ** 2).sum())
+            total += float((exact**2).sum())
+    assert small.card.error["compression"] == pytest.approx((error / total) ** 0.5, rel=1e-5)
+    assert 0 < small.card.error["compression"] < 2
+    assert sum(steps) == 14
+    assert small.card.notes == f"compressed to {parse_form(form)}"
+
+
+def test_a_hinged_vectors_sides_are_compressed_each_by_itself() -> None:
+    vector = made(mixed(0), mixed(1))
+    small = compress(vector, parse_form("rank=2"), svd="exact")
+    assert small.negative is not None
+    for deltas, seed in ((small.positive, 0), (small.negative, 1)):
+        alone = compress(made(mixed(seed)), parse_form("rank=2"), svd="exact")
+        assert all(torch.equal(delta.dense(), alone.positive[name].dense()) for name, delta in deltas.items())
+
+
+@pytest.mark.parametrize("form", ["rank=2", "dare=0.5"])
+def test_the_same_seed_gives_the_same_vector_and_another_one_another(form: str) -> None:
+    vector = made({"a.weight": DenseDelta(torch.randn(60, 80)), "b.weight": DenseDelta(torch.randn(60, 80))})
+    first, again, other = (compress(vector, parse_form(form), seed=seed).positive for seed in (1, 1, 2))
+    assert all(torch.equal(first[n].dense(), again[n].dense()) for n in first)
+    assert not any(torch.equal(first[n].dense(), other[n].dense()) for n in first)
+
+
+def sizes(folder: Path) -> int:
+    """Bytes of the tensors in a folder's files, as safetensors describes them."""
+    total = 0
+    for path in folder.rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            total += sum(file.get_tensor(key).nbytes for key in file.keys())  # noqa: SIM118 (no mapping)
+    return total
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_every_form_comes_back_from_disk_as_it_was_and_takes_the_bytes_it_states(form: str, tmp_path: Path) -> None:
+    small = compress(made(mixed(0), mixed(1)), parse_form(form))
+    save_vector(small, tmp_path / "v")
+    assert sizes(tmp_path / "v") == stored_bytes(small)
+    for lazy in (False, True):
+        back = load_vector(tmp_path / "v", lazy=lazy)
+        assert back.card.error == small.card.error
+        for before, after in zip(_sides(small), _sides(back), strict=True):
+            assert before.keys() == after.keys()
+            for name, delta in before.items():
+                assert torch.equal(after[name].dense(), delta.dense()), name
+    assert dense_bytes(back) == dense_bytes(small) == 2 * 2 * sum(d.shape.numel() for d in mixed().values())
+
+
+def _sides(vector: AlignmentVector) -> Sequence[Any]:
+    return [vector.positive, vector.negative]
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_a_difference_on_disk_gives_the_same_as_in_memory(form: str, tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"a.weight": (40, 70), "b.weight": (70, 40), "norm.weight": (40,)}
+    before, after = ({n: torch.randn(s, generator=draw) for n, s in shapes.items()} for _ in range(2))
+    save_file(before, tmp_path / "before.safetensors")
+    save_file(after, tmp_path / "after.safetensors")
+    reader = Reader()
+    old, new = ({e.name: e for e in read_header(tmp_path / f"{x}.safetensors")[0]} for x in ("before", "after"))
+    lazy = made({n: DifferenceDelta((reader, old[n]), (reader, new[n])) for n in shapes})
+    dense = made({n: DenseDelta(after[n] - before[n]) for n in shapes})
+    small, same = (compress(vector, parse_form(form), seed=3) for vector in (lazy, dense))
+    assert all(torch.equal(small.positive[n].dense(), same.positive[n].dense()) for n in shapes)
+    assert small.card.error == same.card.error
+    assert stored_bytes(small) == stored_bytes(same)
