@@ -1,7 +1,7 @@
 """Merges in forked processes that SIGKILL themselves at the n-th thing they do to the disk; see test_staging.py.
 
-Reads jobs as JSON lines: a recipe, `out`, places of the vectors, `overwrite`, and `die_at` (0: never). Answers each with
-the number of things done to the disk, of tensors recorded, and whether the process was killed.
+Reads jobs as JSON lines: a recipe, `out`, places of the vectors, `overwrite`, and `die_at` (0: never). Answers each
+with the number of things done to the disk, of tensors recorded, and whether the process was killed.
 """
 
 import json

@@ -45,7 +45,7 @@ def compress(
     from alignvec.vectors.compress import parse_form
     from alignvec.vectors.store import load_card
 
-    forms = [parse_form(text) for text in form]
+    forms = list(dict.fromkeys(parse_form(text) for text in form))
     card = load_card(vector)
     path = data or shipped_file(card.domain or card.name) if behaviour else None
     rows = load_rows(path, split=split, limit=limit) if path else []
@@ -68,13 +68,8 @@ def compress(
 
 
 def _show(report: "CompressionReport", out: Path) -> None:
-    rows = [
-        (f.form, f"{f.bytes / 1e6:.2f}", f"{f.share:.4f}", f"{f.weight_error:.3f}", out / f.form.replace("=", "-"))
-        for f in report.forms
-    ]
-    print_table(
-        ["form", "MB", "share of 16-bit", "weight error", "saved to"], [[str(cell) for cell in row] for row in rows]
-    )
+    rows = [(f.form, f"{f.bytes / 1e6:.2f}", f"{f.share:.4f}", f"{f.weight_error:.3f}") for f in report.forms]
+    print_table(["form", "MB", "of 16 bits", "weight error"], rows)
     measured = [
         (
             f.form,
@@ -88,6 +83,6 @@ def _show(report: "CompressionReport", out: Path) -> None:
         for b in f.behaviour
     ]
     if measured:
-        title = f"what the model prefers, {report.queries} queries of {report.data}, 95 % intervals"
-        print_table(["form", "λ", "level", "rate before", "change, points", "margin kept"], measured, title=title)
-    typer.echo(f"{out / 'compression.png'}")
+        title = f"what the model prefers, {report.queries} queries of {report.data}"
+        print_table(["form", "λ", "level", "rate before", "change, points [95 %]", "margin kept"], measured, title=title)
+    typer.echo(f"{out}: a folder for each form, compression.json, compression.png")

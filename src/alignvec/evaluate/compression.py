@@ -1,12 +1,15 @@
 """What a smaller form of a vector costs: bytes, error in the weights, and change of what the model prefers."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores, Scores, score_levels
@@ -18,7 +21,7 @@ from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.algebra import renamed
 from alignvec.vectors.card import Interval
 from alignvec.vectors.compress import Form, compress, dense_bytes, stored_bytes
-from alignvec.vectors.store import load_vector, save_vector
+from alignvec.vectors.store import load_vector, require_free, save_vector
 from alignvec.vectors.vector import AlignmentVector
 
 
@@ -189,8 +192,11 @@ def compress_forms(
         AlignvecError: if the vector is damaged, does not fit the base, or `out` cannot be written.
     """
     original = load_vector(folder, lazy=True)
-    levels = original.card.levels or tuple(rows[0].responses) if rows else ()
-    scope = {"files": original.card.files, "svd": svd, "seed": seed, "rows": [row.id for row in rows], "data": data}
+    for form in forms:
+        require_free(out / form.slug)
+    levels = levels_of(rows) if rows else ()
+    content = hashlib.sha256("\n".join(row.model_dump_json() for row in rows).encode()).hexdigest()[:16]
+    scope = {"files": original.card.files, "svd": svd, "seed": seed, "rows": content, "data": data}
     journal = Journal(out / "journal.jsonl" if rows else None, scope)
 
     def scores(vector: AlignmentVector, name: str) -> LevelScores | None:
@@ -233,44 +239,47 @@ def plot_forms(report: CompressionReport, path: Path) -> None:
     Raises:
         StorageError: if the picture cannot be written.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    measured = [form for form in report.forms if form.behaviour]
-    figure = Figure(figsize=(14 if measured else 6, 4.2), layout="constrained")
+    measured = next((form.behaviour for form in report.forms if form.behaviour), [])
+    figure = Figure(figsize=(14 if measured else 6, 4.6), layout="constrained")
     panels = figure.subplots(1, 3 if measured else 1, squeeze=False)[0]
-    points = [(f.share, f.weight_error, f.form) for f in report.forms]
+    colours = colormaps["tab10" if len(report.forms) <= 10 else "tab20"].colors
+    place = 0.0
+    for colour, form in zip(cycle(colours), sorted(report.forms, key=lambda form: form.share), strict=False):
+        panels[0].plot(form.share, form.weight_error, "D", color=colour, label=form.form)
+        place = max(form.share, 1.12 * place)  # intervals of forms of one size stand side by side
+        for x, mark, end in zip((place * 0.97, place * 1.03), _MARKS, form.behaviour, strict=False):
+            if end.margin_kept is not None:
+                panels[1].plot(x, end.margin_kept, mark, color=colour)
+            value = end.change.value
+            spread = [[value - end.change.low], [end.change.high - value]]
+            panels[2].errorbar(x, value, yerr=spread, fmt=mark, color=colour, elinewidth=1)
     panels[0].set(title=f"{report.vector}: error in the weights", ylabel="‖Δ' − Δ‖ / ‖Δ‖")
-    _scatter(panels[0], points, "o", "#333333", None)
+    panels[0].set_yscale("symlog", linthresh=1e-3)
+    panels[0].set_ylim(bottom=0)
     if measured:
-        for i, (colour, mark) in enumerate(zip(("#1b6ca8", "#b3541e"), ("o", "s"), strict=True)):
-            some = [f for f in measured if len(f.behaviour) > i]
-            if not some:
-                continue
-            end = some[0].behaviour[i]
-            label = f"λ = {end.coefficient:g} ({end.level})"
-            kept = [(f.share, f.behaviour[i].margin_kept, f.form) for f in some]
-            _scatter(panels[1], kept, mark, colour, label)
-            _scatter(panels[2], [(f.share, f.behaviour[i].change.value, f.form) for f in some], mark, colour, label)
-            low = [f.behaviour[i].change.value - f.behaviour[i].change.low for f in some]
-            high = [f.behaviour[i].change.high - f.behaviour[i].change.value for f in some]
-            xs, ys = [f.share for f in some], [f.behaviour[i].change.value for f in some]
-            panels[2].errorbar(xs, ys, yerr=[low, high], fmt="none", ecolor=colour, alpha=0.4)
-        panels[1].axhline(1, color="0.7", linewidth=0.8)
+        panels[1].axhline(1, color="0.7", linewidth=0.8, zorder=0)
         panels[1].set(title="margin between the extremes kept", ylabel="share of the vector's own")
-        panels[2].axhline(0, color="0.7", linewidth=0.8)
+        panels[2].axhline(0, color="0.7", linewidth=0.8, zorder=0)
         panels[2].set(title=f"preference rate, {report.queries} queries", ylabel="change, points (95 % interval)")
-        for axis in panels[1:]:
-            axis.legend(frameon=False, fontsize=8)
+        panels[1].legend(
+            [Line2D([], [], color="0.3", marker=mark, linestyle="") for mark, _ in zip(_MARKS, measured, strict=False)],
+            [f"λ = {end.coefficient:g} ({end.level})" for end in measured],
+            fontsize=8,
+        )
     for axis in panels:
-        axis.set_xscale("log")
+        axis.set_xscale("log", base=2)
+        axis.set_xlim(0.7 * min(f.share for f in report.forms), 1.4 * max(f.share for f in report.forms))
+        axis.xaxis.set_major_formatter(lambda x, _: f"1/{1 / x:g}" if x < 1 else f"{x:g}")
         axis.axvline(1 / 16, color="0.85", linewidth=0.8, zorder=0)
         axis.set_xlabel("size, share of 16 bits an entry (line: 1/16)", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8 if measured else 4)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130)
 
 
-def _scatter(axis: Any, points: Sequence[tuple[float, float, str]], mark: str, colour: str, label: str | None) -> None:
-    axis.scatter([p[0] for p in points], [p[1] for p in points], marker=mark, color=colour, label=label, s=22)
-    for x, y, form in points:
-        axis.annotate(form, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+_MARKS = ("o", "s")

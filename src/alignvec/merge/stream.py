@@ -241,6 +241,6 @@ def _require_space(folder: Path, needed: int, done: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free + max(held - done, 0):
         raise StorageError(
-            f"cannot write {folder.parent}: the merge needs {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are "
+            f"cannot write into {folder.parent}: the merge needs {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are "
             "free; free some space, or choose a smaller --dtype"
         )

@@ -16,6 +16,8 @@ from alignvec.vectors.tensorfile import Entry
 
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 14
+_LOWEST = -200
+"""An exponent below every dtype's: around 0 the spacing is that of the smallest numbers."""
 
 
 def difference(
@@ -148,7 +150,8 @@ class _Tally:
         stride = max(flat.numel() // _SAMPLE, 1)
         flat, weight = flat[::stride], weight[::stride]
         kept = flat != 0
-        size, (_, exponent) = flat[kept].abs(), torch.frexp(weight[kept])
+        size, weight = flat[kept].abs(), weight[kept]
+        exponent = torch.where(weight == 0, _LOWEST, torch.frexp(weight).exponent)
         for dtype, found in self.ratios.items():
             info = torch.finfo(dtype)
             spacing = (info.eps * torch.exp2(exponent - 1)).clamp_min(info.smallest_normal * info.eps)
