@@ -88,9 +88,26 @@ def odd_tensors(dtype: torch.dtype = torch.float32) -> Tensors:
     return {**odd, "extra.ids": torch.arange(12).view(3, 4)}
 
 
+def write_model(folder: Path, tensors: Mapping[str, torch.Tensor], *, like: Path, tied: bool = True) -> Path:
+    """A model folder with these tensors, and the config of `like`."""
+    folder.mkdir()
+    config = json.loads((like / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
+    save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+    return folder
+
+
 def tensors_of(folder: Path) -> Tensors:
     """All tensors of a model folder, by the library's own reader."""
     return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+
+
+def save_two(base: Path, folder: Path) -> Path:
+    """Save `medical` (low-rank and dense) and `legal` (dense) below `folder`, and return it."""
+    low = LowRankDelta(grid(2, 32, seed=1, unit=2.0**-4, steps=8), grid(64, 2, seed=2, unit=2.0**-8, steps=16))
+    save(base, folder / "medical", {UP: low, NORM: DenseDelta(grid(32, seed=3))})
+    save(base, folder / "legal", {UP: DenseDelta(grid(64, 32, seed=4))})
+    return folder
 
 
 def save(

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from alignvec.evaluate.compression import (
     form_result,
     plot_forms,
 )
+from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores
 from alignvec.provenance import Provenance
 from alignvec.steer.model import KnobbedModel
@@ -154,12 +156,12 @@ def test_a_killed_run_goes_on_and_other_data_under_the_same_ids_is_refused(
     journal = tmp_path / "out" / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:10]) + lines[10][:5])
-    calls: list[int] = []
-    score = KnobbedModel.score
-    monkeypatch.setattr(KnobbedModel, "score", lambda self, e, k: (calls.append(len(e)), score(self, e, k))[1])
+    added: list[str] = []
+    add = Journal.add
+    monkeypatch.setattr(Journal, "add", lambda self, key, value: (added.append(key), add(self, key, value))[1])
     again = compress_forms(*run, **options)
     assert again.forms == whole.forms
-    assert sum(calls) == len(lines) - 10
+    assert added == [json.loads(line)[0] for line in lines[10:]]
     changed = [row.model_copy(update={"query": "Something else?"}) for row in rows[:3]]
     with pytest.raises(DataError, match="other vectors, data or settings"):
         compress_forms(*run, **{**options, "rows": changed})
@@ -258,7 +260,7 @@ def test_intervals_of_forms_of_one_size_stand_side_by_side_in_order_of_size(monk
     figure = drawn(monkeypatch, report())
     places = [bar.lines[0].get_xdata()[0] for bar in figure.axes[2].containers]
     assert len(places) == 16
-    assert all(later > 1.04 * earlier for earlier, later in zip(places, places[1:], strict=False))
+    assert all(later > 1.04 * earlier for earlier, later in pairwise(places))
     bounds = [bar.lines[2][0].get_segments()[0][:, 1].tolist() for bar in figure.axes[2].containers]
     assert bounds == [[-4.0, 2.0]] * 16
 

@@ -188,7 +188,7 @@ def _by_method(
     numerics: Numerics,
     generator: torch.Generator,
 ) -> Iterator[torch.Tensor]:
-    deltas = torch.stack([a.delta.dense() for a in added])
+    deltas = torch.stack([rows for a in added for rows in a.delta.stream(entry.rows)])  # streamed, so checked too
     weights = torch.tensor([a.gate for a in added], dtype=torch.float64)
     densities = torch.tensor([a.density for a in added], dtype=torch.float64)
     total = METHODS[numerics.method](deltas, weights, densities, numerics.normalize, generator)
@@ -241,6 +241,6 @@ def _require_space(folder: Path, needed: int, done: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free + max(held - done, 0):
         raise StorageError(
-            f"cannot write into {folder.parent}: the merge needs {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are "
-            "free; free some space, or choose a smaller --dtype"
+            f"cannot write into {folder.parent}: the merge needs {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB "
+            "are free; free some space, or choose a smaller --dtype"
         )

@@ -18,7 +18,6 @@ class Term:
         deltas: what is added at gate 1, by tensor name.
         gates: what a delta of each of the base's tensors is multiplied by.
         density: share of entries that a trimming or dropping method keeps.
-        source: identity of the deltas, so that a merge goes on with the same ones only.
     """
 
     vector: str
@@ -26,7 +25,6 @@ class Term:
     deltas: Mapping[str, Delta]
     gates: Mapping[str, float]
     density: float = 1.0
-    source: str = ""
 
 
 @dataclass

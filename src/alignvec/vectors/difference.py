@@ -16,8 +16,6 @@ from alignvec.vectors.tensorfile import Entry
 
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 14
-_LOWEST = -200
-"""An exponent below every dtype's: around 0 the spacing is that of the smallest numbers."""
 
 
 def difference(
@@ -151,7 +149,7 @@ class _Tally:
         flat, weight = flat[::stride], weight[::stride]
         kept = flat != 0
         size, weight = flat[kept].abs(), weight[kept]
-        exponent = torch.where(weight == 0, _LOWEST, torch.frexp(weight).exponent)
+        _, exponent = torch.frexp(torch.where(weight == 0, size, weight))  # around 0 the grid has no one spacing
         for dtype, found in self.ratios.items():
             info = torch.finfo(dtype)
             spacing = (info.eps * torch.exp2(exponent - 1)).clamp_min(info.smallest_normal * info.eps)
