@@ -1,4 +1,4 @@
-"""Whole vectors in every form: what stays dense, the card's error, the sides, the seed, and the way to disk and back."""
+"""Whole vectors in every form: what stays dense, the card's error, sides, seed, and the way to disk and back."""
 
 from collections.abc import Sequence
 from pathlib import Path

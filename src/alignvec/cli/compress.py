@@ -84,5 +84,7 @@ def _show(report: "CompressionReport", out: Path) -> None:
     ]
     if measured:
         title = f"what the model prefers, {report.queries} queries of {report.data}"
-        print_table(["form", "λ", "level", "rate before", "change, points [95 %]", "margin kept"], measured, title=title)
+        print_table(
+            ["form", "λ", "level", "rate before", "change, points [95 %]", "margin kept"], measured, title=title
+        )
     typer.echo(f"{out}: a folder for each form, compression.json, compression.png")

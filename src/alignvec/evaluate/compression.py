@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -246,9 +245,10 @@ def plot_forms(report: CompressionReport, path: Path) -> None:
     measured = next((form.behaviour for form in report.forms if form.behaviour), [])
     figure = Figure(figsize=(14 if measured else 6, 4.6), layout="constrained")
     panels = figure.subplots(1, 3 if measured else 1, squeeze=False)[0]
-    colours = colormaps["tab10" if len(report.forms) <= 10 else "tab20"].colors
+    palette = colormaps["tab10" if len(report.forms) <= 10 else "tab20"]
     place = 0.0
-    for colour, form in zip(cycle(colours), sorted(report.forms, key=lambda form: form.share), strict=False):
+    for number, form in enumerate(sorted(report.forms, key=lambda form: form.share)):
+        colour = palette(number % palette.N)
         panels[0].plot(form.share, form.weight_error, "D", color=colour, label=form.form)
         place = max(form.share, 1.12 * place)  # intervals of forms of one size stand side by side
         for x, mark, end in zip((place * 0.97, place * 1.03), _MARKS, form.behaviour, strict=False):
