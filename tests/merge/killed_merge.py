@@ -4,6 +4,7 @@ Reads jobs as JSON lines: a recipe, `out`, places of the vectors, `overwrite`, a
 with the number of things done to the disk, of tensors recorded, and whether the process was killed.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -21,13 +22,13 @@ from alignvec.merge.staging import Staging
 
 def deadly(die_at: int, tally: Callable[[int, int], None]) -> None:
     """Count what is done to the disk, and die in the middle of number `die_at`."""
-    done = {"things": 0, "records": 0}
+    done, numbers = {"records": 0}, itertools.count(1)  # threads draw from it, so that no number is skipped
 
     def counted(original: Callable[..., Any], cut: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            done["things"] += 1
-            tally(done["things"], done["records"])
-            if done["things"] == die_at:
+            number = next(numbers)
+            tally(number, done["records"])
+            if number == die_at:
                 cut(*arguments)
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments, **options)

@@ -1,6 +1,7 @@
 """Merged folders against base + Σ λ·Δ in float64, tensor by tensor and byte by byte."""
 
 import json
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -237,6 +238,17 @@ def test_deltas_in_memory_are_summed_too(tiny_folder: Path, tmp_path: Path) -> N
     for name, value in exact(tensors_of(base), [(0.5, truth)]).items():
         assert_same_bytes(found[name], value.float())
     assert sum(told) == sum(tensor.nbytes for tensor in found.values())
+
+
+def test_writes_that_the_system_cuts_short_are_continued(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_base(tiny_folder, tmp_path / "base")
+    save(base, tmp_path / "one", mixed(base, 1)[0])
+    expected, original = merged(base, tmp_path / "whole", {"one": 0.75}), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: original(file, data[:1000], at))
+    found = merged(base, tmp_path / "out", {"one": 0.75})
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_delta_on_integers_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from alignvec import models
 from alignvec.errors import AlignvecError, DataError, KnobError, VectorError
 from alignvec.logprobs import encode_replies
 from alignvec.models import BaseModel
+from alignvec.steer.knobs import Knobs
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import GREEDY, Sampling
-from alignvec.vectors.delta import DenseDelta, LowRankDelta
+from alignvec.vectors.delta import DenseDelta
 from alignvec.vectors.vector import AlignmentVector
 
 QUERIES = [
@@ -161,11 +162,14 @@ def test_contexts_cannot_be_nested_and_the_outer_one_survives(knobbed: KnobbedMo
         assert torch.equal(model(ids).logits, before)
 
 
-def test_rows_cannot_differ_in_a_dense_vector(tiny: BaseModel, make_vector: MakeVector) -> None:
+def test_rows_that_differ_in_a_dense_vector_cannot_share_a_batch(tiny: BaseModel, make_vector: MakeVector) -> None:
     low, dense = make_vector("legal", seed=1), as_dense(make_vector("medical", hinged=False))
     knobbed = KnobbedModel(tiny, [low, dense])
-    with pytest.raises(KnobError, match=r"differ in a dense vector \(medical\)"):
-        knobbed.generate(QUERIES[:2], [{"medical": 1.0}, {"medical": 0.5}], GREEDY_SHORT)
+    apart: list[Knobs] = [{"medical": 1.0}, {"medical": 0.5}]
+    with pytest.raises(KnobError, match=r"differ in a dense vector \(medical\)"), knobbed.knobs(apart):
+        pass
+    one_by_one = [knobbed.generate([q], r, GREEDY_SHORT)[0] for q, r in zip(QUERIES[:2], apart, strict=True)]
+    assert knobbed.generate(QUERIES[:2], apart, GREEDY_SHORT) == one_by_one
     rows = [{"medical": 1.0, "legal": -1.0}, {"medical": 1.0, "legal": 0.5}]
     together = knobbed.generate(QUERIES[:2], rows, GREEDY_SHORT)
     assert together == [knobbed.generate([q], r, GREEDY_SHORT)[0] for q, r in zip(QUERIES[:2], rows, strict=True)]
@@ -190,18 +194,6 @@ def test_another_base_is_refused_unless_it_is_allowed(tmp_path: Path, make_vecto
             if name in vector.positive:
                 weight += 0.8 * vector.positive[name].dense()
         torch.testing.assert_close(turned, other.model(ids).logits, rtol=1e-4, atol=1e-4)
-
-
-def test_a_low_rank_delta_of_no_linear_layer_is_refused(tiny: BaseModel, make_vector: MakeVector) -> None:
-    name = "model.embed_tokens.weight"
-    rows, columns = tiny.model.get_parameter(name).shape
-    vector = replace(
-        make_vector(hinged=False), positive={name: LowRankDelta(torch.ones(1, columns), torch.ones(rows, 1))}
-    )
-    with pytest.raises(
-        VectorError, match=r"model\.embed_tokens is a Embedding, not a linear layer; use a dense vector"
-    ):
-        KnobbedModel(tiny, [vector])
 
 
 def test_a_query_that_does_not_fit_the_context_is_refused(knobbed: KnobbedModel) -> None:

@@ -23,10 +23,9 @@ def rounded(
         return nearest
     rest = value - nearest.float()
     bits = nearest.view(torch.int16)
-    away = (rest > 0) != (bits < 0)  # whether the value lies beyond `nearest`, seen from zero
+    # whether the value lies beyond `nearest`, seen from zero; a value that is rounded to zero keeps its sign there
+    away = (rest > 0) != (bits < 0)
     neighbour = (bits + torch.where(away, 1, -1).to(torch.int16)).view(dtype)
-    smallest = torch.where(rest > 0, 1, torch.iinfo(torch.int16).min + 1).to(torch.int16).view(dtype)
-    neighbour = torch.where(nearest == 0, smallest, neighbour)
     step = (neighbour.float() - nearest.float()).abs()
     chance = torch.where(rest == 0, 0.0, rest.abs() / step)
     draw = torch.rand(value.shape, generator=generator)

@@ -211,7 +211,7 @@ def _open_shard(
     with storage_errors(path):
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         stack.callback(os.close, number)
-        os.pwrite(number, start, 0)
+        _put(number, memoryview(start), 0)
         os.ftruncate(number, len(start) + sum(size for *_, size in header))
     slots, begin = [], len(start)
     for entry, (*_, size) in zip(entries, header, strict=True):
@@ -229,10 +229,14 @@ def _size(entry: Entry, dtype: torch.dtype | None) -> int:
 
 
 def _write(slot: _Slot, offset: int, block: torch.Tensor, folder: Path) -> None:
-    view, done = tensor_bytes(block), 0
     with storage_errors(folder):
-        while done < len(view):
-            done += os.pwrite(slot.file, view[done:], slot.begin + offset + done)
+        _put(slot.file, tensor_bytes(block), slot.begin + offset)
+
+
+def _put(file: int, content: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(content):
+        done += os.pwrite(file, content[done:], offset + done)
 
 
 def _require_space(folder: Path, needed: int, done: int) -> None:

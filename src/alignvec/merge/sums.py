@@ -11,7 +11,7 @@ from alignvec.merge.terms import Overlap
 from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.tensorfile import Entry, Reader
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Entries of a block: in float32 it stays in a core's cache."""
 PROBED = 8
 """Of so many blocks of a tensor the first is looked at for the realised coefficients."""
@@ -103,6 +103,7 @@ class _LowRank:
         self.a = torch.cat([d.a.float() for d in deltas])
         self.b = torch.cat([a.gate * d.b.float() for a, d in zip(added, deltas, strict=True)], dim=1)
         owner = torch.repeat_interleave(torch.arange(len(deltas)), torch.tensor([d.rank for d in deltas]))
+        self._a_by_a = self.a.double() @ self.a.double().T
         self.owners = torch.nn.functional.one_hot(owner, len(deltas)).double()
 
     def inner(self, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
@@ -111,8 +112,8 @@ class _LowRank:
 
     def gram(self, start: int, stop: int) -> torch.Tensor:
         """Inner products of the terms with each other on these rows, [terms, terms], from the factors."""
-        a, b = self.a.double(), self.b[start:stop].double()
-        return self.owners.T @ ((b.T @ b) * (a @ a.T)) @ self.owners
+        b = self.b[start:stop].double()
+        return self.owners.T @ ((b.T @ b) * self._a_by_a) @ self.owners
 
 
 class _Probe:
