@@ -24,6 +24,7 @@ test: install
 bench: install
 	$(BIN)/python benchmarks/mixed_batch.py
 	$(BIN)/python benchmarks/knob_turn.py
+	$(BIN)/python benchmarks/merge.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -8,22 +8,6 @@ COMMANDS = (
     *("demo", "ask", "chat", "sweep", "inspect", "compare", "verify", "pull", "push"),
     *("train", "extract", "compress", "merge", "export", "convert"),
 )
-    "demo",
-    "ask",
-    "chat",
-    "sweep",
-    "inspect",
-    "compare",
-    "verify",
-    "pull",
-    "push",
-    "train",
-    "extract",
-    "compress",
-    "merge",
-    "export",
-    "convert",
-]
 HELP = """
 import sys
 from alignvec.cli.app import app

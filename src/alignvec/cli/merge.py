@@ -43,6 +43,7 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Write base + Σ λ·Δ as a model folder that plain transformers loads; a killed merge goes on where it was."""
+    from alignvec.errors import ConfigError
     from alignvec.merge.allocator import keep_freed_blocks
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
     from alignvec.merge.run import merge as run
@@ -50,12 +51,16 @@ def merge(
     from alignvec.vectors.store import load_card
 
     places = vector_places(vectors) if vectors or VECTORS.is_dir() else {}
-    named = {name: load_card(place).settings for name, place in places.items()}
+    loaded = load_merge_recipe(recipe) if recipe else None
+    own = {name: term.vector for name, term in loaded.knobs.items() if term.vector} if loaded else {}
+    named = {name: load_card(place).settings for name, place in {**places, **own}.items()}
     knobs = merge_knobs(parse_knobs(text, settings=named) for text in knob or [])
     given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
-    if recipe:
-        values = load_merge_recipe(recipe).model_dump()
+    if not knobs and not loaded:
+        raise ConfigError("nothing to merge; give a recipe, or --knob such as --knob medical=0.5")
+    if loaded:
+        values = loaded.model_dump()
         terms = {name: {**values["knobs"].get(name, {}), "coefficient": value} for name, value in knobs.items()}
         made = make_merge_recipe(str(recipe), {**values, **changes, "knobs": {**values["knobs"], **terms}})
     else:
@@ -69,7 +74,7 @@ def merge(
             allow_other_base=allow_other_base,
             overwrite=overwrite,
             workers=workers,
-            advance=lambda done, total: advance("merge (bytes)", done, total),
+            advance=lambda done, total: advance("merge (MB)", done / 1e6, total / 1e6),
         )
     if json:
         print_json(report)

@@ -13,6 +13,7 @@ from alignvec.errors import ConfigError
 from alignvec.merge.methods import METHODS
 from alignvec.models import DEMO
 from alignvec.vectors.card import NAME
+from alignvec.vectors.mismatch import Mismatch
 
 
 class KnobTerm(BaseModel):
@@ -27,6 +28,7 @@ class KnobTerm(BaseModel):
         coefficient: λ, or one of the vector's levels.
         layers: values at equal distances over the depth, linear in between; λ is multiplied by them.
         density: share of each tensor's values that the method keeps.
+        allow: of a model, what to do about tensors that do not match the base's; see `alignvec extract --allow`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -36,6 +38,7 @@ class KnobTerm(BaseModel):
     coefficient: float | str = 1.0
     layers: list[float] | None = Field(default=None, min_length=1)
     density: float = Field(default=1.0, gt=0, le=1)
+    allow: list[Mismatch] = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod

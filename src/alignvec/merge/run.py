@@ -162,7 +162,7 @@ def merge(
 
 def _vector(name: str, knob: KnobTerm, base: str, vectors: Mapping[str, Path]) -> AlignmentVector:
     if knob.model is not None:
-        return extract(base, knob.model, name=name)
+        return extract(base, knob.model, name=name, allow=knob.allow)
     place = knob.vector or vectors.get(name)
     if place is None:
         have = ", ".join(vectors) or "none"

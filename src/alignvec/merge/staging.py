@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from alignvec.errors import StorageError
+from alignvec.errors import StorageError, VectorError
 from alignvec.files import put_in_place, storage_errors
 
 PLAN, JOURNAL = "plan.json", "journal.jsonl"
@@ -45,8 +45,8 @@ class Staging:
 def staging(out: Path, plan: Mapping[str, Any]) -> Iterator[Staging]:
     """Yield the staging folder of `out`, and rename it to `out` when the block ends without an error.
 
-    After an error or a kill the folder stays, and the next call with the same plan goes on with it. With another plan,
-    or after a restart of the machine (which may have lost written bytes), it begins anew.
+    After a full disk or a kill the folder stays, and the next call with the same plan goes on with it. With another
+    plan, or after a restart of the machine (which may have lost written bytes), it begins anew.
 
     Raises:
         StorageError: if another process is writing there, or the place cannot be written.
@@ -70,6 +70,9 @@ def staging(out: Path, plan: Mapping[str, Any]) -> Iterator[Staging]:
             place = Staging(folder, done or {})
             try:
                 yield place
+            except VectorError:  # the same call would end the same way
+                shutil.rmtree(folder)
+                raise
             finally:
                 place.close()
             for name in (PLAN, JOURNAL):
@@ -78,11 +81,6 @@ def staging(out: Path, plan: Mapping[str, Any]) -> Iterator[Staging]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, so that nobody else's is taken away
         lock.release()
-
-
-def unfinished(out: Path) -> bool:
-    """Whether a merge into `out` was begun and not finished."""
-    return (out.parent / f".{out.name}.merging" / PLAN).is_file()
 
 
 def _resumable(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -84,6 +84,9 @@ def open_deltas(path: Path, hashes: Mapping[str, str] | None = None) -> dict[str
         VectorError: if the file is damaged or a component is missing.
     """
     entries, metadata = read_header(path)
+    if hashes and (other := sorted(hashes.keys() ^ {entry.name for entry in entries})):
+        place = "the card" if other[0] in hashes else "the file"
+        raise VectorError(f"{path}: tensor {other[0]} is in {place} only; the file is not the card's, copy it again")
     reader, deltas = Reader(), {}
     components: dict[str, dict[str, Entry]] = {}
     for entry in entries:
