@@ -9,6 +9,7 @@ mergekit (LGPL) lives in an environment of its own, made on first use; `--mergek
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import statistics
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--model", choices=("demo", "1b"), default="demo")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("out/bench-merge"), help="scratch folder (1b: 25 GB)")
+    parser.add_argument(
+        "--cold", action="store_true", help="from disk to disk: empty the page cache first (root), sync"
+    )
     parser.add_argument("--mergekit", type=Path, help="environment with mergekit 0.1.5")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
@@ -58,12 +62,15 @@ def main() -> None:
     for number in range(arguments.rounds + 1):
         for name, command in commands.items():
             shutil.rmtree(out, ignore_errors=True)
-            measured = measure(command)
+            if arguments.cold:
+                os.sync()
+                Path("/proc/sys/vm/drop_caches").write_text("3")
+            measured = measure(command, out if arguments.cold else None)
             if number:  # the first round fills the page cache
                 runs[name].append(measured)
             print(f"round {number} {name}: {measured[0]:.2f} s, {measured[1]:.0f} MB", file=sys.stderr)
     shutil.rmtree(out, ignore_errors=True)
-    print(json.dumps(report(arguments.model, runs)))
+    print(json.dumps({"cold": arguments.cold, **report(arguments.model, runs)}))
 
 
 def report(model: str, runs: dict[str, list[tuple[float, float, float]]]) -> dict[str, object]:
@@ -74,6 +81,11 @@ def report(model: str, runs: dict[str, list[tuple[float, float, float]]]) -> dic
         middle = [statistics.median(run[column] for run in runs[name]) for name in (first, second)]
         return {"ratio": round(middle[0] / middle[1], 3), "low": round(min(rounds), 3), "high": round(max(rounds), 3)}
 
+    def without_start(name: str) -> float:
+        """Ratio to `cp` of what is left when Python and torch are up."""
+        seconds = {key: statistics.median(run[0] for run in found) for key, found in runs.items()}
+        return round((seconds[name] - seconds["nothing"]) / seconds[f"cp {name}"], 3)
+
     keys = ("seconds", "peak_rss_mb", "peak_anonymous_mb")
     return {
         "benchmark": "merge",
@@ -82,6 +94,7 @@ def report(model: str, runs: dict[str, list[tuple[float, float, float]]]) -> dic
         "mergekit/dense memory": ratio("mergekit", "dense", 1),
         "dense/cp": ratio("dense", "cp dense"),
         "lowrank/cp": ratio("lowrank", "cp lowrank"),
+        "without start": {name: without_start(name) for name in ("dense", "lowrank")},
         "goals": GOALS,
         "medians": {
             name: {key: round(statistics.median(run[i] for run in found), 3) for i, key in enumerate(keys)}
@@ -92,7 +105,7 @@ def report(model: str, runs: dict[str, list[tuple[float, float, float]]]) -> dic
     }
 
 
-def measure(command: str) -> tuple[float, float, float]:
+def measure(command: str, synced: Path | None = None) -> tuple[float, float, float]:
     """Seconds, peak resident MB and peak anonymous MB of a shell command, read every few milliseconds while it runs.
 
     The peak that `wait4` reports is no use: it counts this process before the other program begins.
@@ -110,6 +123,8 @@ def measure(command: str) -> tuple[float, float, float]:
         except (OSError, KeyError, ProcessLookupError):
             pass
         time.sleep(0.004)
+    if synced is not None and synced.is_dir():
+        subprocess.run(["sync", *synced.iterdir()], check=True)
     seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"failed: {command}")
