@@ -28,7 +28,7 @@ GOALS = {"mergekit/alignvec": 5.0, "error alignvec/mergekit": 1.0}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=4, help="how many of the 22 layers differ")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("out/bench-merge"), help="scratch folder (25 GB)")
     parser.add_argument("--mergekit", type=Path, help="environment with mergekit 0.1.5")
     arguments = parser.parse_args()
@@ -37,7 +37,7 @@ def main() -> None:
     tuned = write_tuned(base, work / f"extract-{arguments.layers}", arguments.layers)
     tool = arguments.mergekit or mergekit_environment(work / "mergekit")
     out = work / "extracted"
-    pattern = rf"^model\.layers\.[0-{arguments.layers - 1}]\."
+    pattern = rf"^model\.layers\.({'|'.join(map(str, range(arguments.layers)))})\."
     commands = {
         "alignvec": f"{sys.executable} -m alignvec.cli.app extract --base {base} --aligned {tuned} --name tuned "
         f"--compress rank={RANK} --out {out} --json",
@@ -50,7 +50,7 @@ def main() -> None:
         for name, command in commands.items():
             shutil.rmtree(out, ignore_errors=True)
             runs[name].append(measure(command))
-            errors[name] = relative_error(base, tuned, out)
+            errors[name] = relative_error(base, tuned, out, arguments.layers)
             print(f"round {number} {name}: {runs[name][-1][0]:.1f} s, error {errors[name]:.4f}", file=sys.stderr)
     shutil.rmtree(out, ignore_errors=True)
     medians = {name: [statistics.median(run[i] for run in found) for i in range(2)] for name, found in runs.items()}
@@ -104,15 +104,16 @@ def write_tuned(base: Path, folder: Path, layers: int) -> Path:
     return folder
 
 
-def relative_error(base: Path, tuned: Path, adapter: Path) -> float:
+def relative_error(base: Path, tuned: Path, adapter: Path, layers: int) -> float:
+    """Over all matrices that differ; one that the tool left out counts as zero."""
     before, after = open_checkpoint(base), open_checkpoint(tuned)
-    found = read_adapter(adapter)
+    found = read_adapter(adapter, base=before)
     off = total = 0.0
     for name, entry in before.entries.items():
-        delta = after.rows(name).float() - before.rows(name).float() if entry.name in found else None
-        if delta is not None:
-            off += (found[name].dense() - delta).square().sum().item()
+        if changes(entry, layers):
+            delta = after.rows(name).float() - before.rows(name).float()
             total += delta.square().sum().item()
+            off += (delta - found[name].dense() if name in found else delta).square().sum().item()
     return float((off / total) ** 0.5)
 
 

@@ -9,7 +9,6 @@ from alignvec.cli.common import (
     DataOption,
     JsonOption,
     LimitOption,
-    ModelOption,
     SeedOption,
     Split,
     print_json,
@@ -24,39 +23,46 @@ if TYPE_CHECKING:
 def compress(
     vector: Annotated[Path, typer.Argument(help="folder of the vector")],
     form: Annotated[
-        list[str], typer.Option("--form", help="rank=16, size=1/16, energy=0.9, topk=0.02, dare=0.9, sign; repeatable")
+        list[str],
+        typer.Option("--form", help="rank=16, size=1/16, energy=.9, topk=.02, dare=.9, sign, dense; repeatable"),
     ],
     out: Annotated[Path, typer.Option("--out", help="folder for the vectors, compression.json and compression.png")],
     behaviour: Annotated[
         bool, typer.Option("--behaviour", help="also measure what the model prefers, on held-out rows")
     ] = False,
     exact: Annotated[bool, typer.Option("--exact", help="exact singular vectors instead of a randomised SVD")] = False,
-    model: ModelOption = "demo",
+    model: Annotated[
+        str | None, typer.Option("--model", help="base model for --behaviour: demo, a folder, or a hub id")
+    ] = None,
     data: DataOption = None,
-    split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "validation",
+    split: Annotated[Split | None, typer.Option("--split", help="train, validation (default) or test")] = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Write a vector in one or several smaller forms, and tell what each costs."""
     from alignvec.data.load import load_rows, shipped_file
+    from alignvec.errors import ConfigError
     from alignvec.evaluate.compression import compress_forms
     from alignvec.models import load
     from alignvec.vectors.compress import parse_form
     from alignvec.vectors.store import load_card
 
+    measured = {"--model": model, "--data": data, "--split": split, "--limit": limit}
+    if not behaviour and (unused := [option for option, value in measured.items() if value is not None]):
+        raise ConfigError(f"{unused[0]} says what to measure behaviour on; pass --behaviour too, or leave it out")
     forms = list(dict.fromkeys(parse_form(text) for text in form))
     card = load_card(vector)
     path = data or shipped_file(card.domain or card.name) if behaviour else None
-    rows = load_rows(path, split=split, limit=limit) if path else []
+    rows = load_rows(path, split=split or "validation", limit=limit) if path else []
     with progress() as advance:
         report = compress_forms(
             vector,
             forms,
             out,
-            base=load(model) if rows else None,
+            base=load(model or "demo") if rows else None,
             rows=rows,
-            data=f"{path.name} {split}" if path else None,
+            data=f"{path.name} {split or 'validation'}" if path else None,
             svd="exact" if exact else "randomised",
             seed=seed,
             advance=advance,

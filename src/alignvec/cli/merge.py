@@ -24,7 +24,7 @@ def merge(
     ] = None,
     base: Annotated[str | None, typer.Option("--base", help="base model: demo, a folder, or a hub id")] = None,
     knob: Annotated[
-        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5; repeatable, they add up")
+        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5; repeatable, for several vectors")
     ] = None,
     vectors: VectorsOption = None,
     dtype: Annotated[
@@ -47,14 +47,14 @@ def merge(
     from alignvec.merge.allocator import keep_freed_blocks
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
     from alignvec.merge.run import merge as run
-    from alignvec.steer.knobs import merge_knobs, parse_knobs
+    from alignvec.steer.knobs import parse_knobs
     from alignvec.vectors.store import load_card
 
     places = vector_places(vectors) if vectors or VECTORS.is_dir() else {}
     loaded = load_merge_recipe(recipe) if recipe else None
     own = {name: term.vector for name, term in loaded.knobs.items() if term.vector} if loaded else {}
     named = {name: load_card(place).settings for name, place in {**places, **own}.items()}
-    knobs = merge_knobs(parse_knobs(text, settings=named) for text in knob or [])
+    knobs = parse_knobs(",".join(knob or []), settings=named)
     given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
     if not knobs and not loaded:

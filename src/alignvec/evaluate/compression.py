@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
+from alignvec.errors import StorageError
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores, Scores, score_levels
 from alignvec.evaluate.statistics import bootstrap_mean, bootstrap_rate
@@ -191,6 +192,8 @@ def compress_forms(
         AlignvecError: if the vector is damaged, does not fit the base, or `out` cannot be written.
     """
     original = load_vector(folder, lazy=True)
+    if (inside := out.resolve()) == folder.resolve() or folder.resolve() in inside.parents:
+        raise StorageError(f"cannot write {out}: it is inside the vector {folder} itself; choose another --out")
     for form in forms:
         require_free(out / form.slug)
     levels = levels_of(rows) if rows else ()

@@ -83,6 +83,7 @@ def _pairs(old: Checkpoint, new: Checkpoint, allow: Collection[str]) -> tuple[li
         advice = "both must be checkpoints of one architecture"
         if all(policy for *_, policy in refused):
             advice = ", ".join(f"--allow {policy} to {POLICIES[policy]}" for policy in policies)
+            advice += f" (in a merge recipe: allow: [{', '.join(policies)}])"
         names = {name for name, *_ in refused}
         raise VectorError(f"{new.folder} does not match {old.folder} in {len(names)} tensors: {shown}{more}; {advice}")
     return pairs, [text for _, text, _ in troubles]

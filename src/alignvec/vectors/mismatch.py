@@ -13,6 +13,6 @@ class Mismatch(StrEnum):
 
 POLICIES = {
     Mismatch.DTYPE: "subtract tensors of different dtypes in float32",
-    Mismatch.VOCABULARY: "of a vocabulary that has grown or shrunk, take the rows that both have",
+    Mismatch.VOCABULARY: "take the rows that both have of a vocabulary that has grown or shrunk",
     Mismatch.MISSING: "leave out tensors that only one of the two has",
 }
