@@ -126,3 +126,22 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert models.cache_dir() == tmp_path / "xdg" / "alignvec"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert models.cache_dir() == tmp_path / "home" / ".cache" / "alignvec"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
+        ("---\nlicense: other\nlicense_name: own\n---\n", "own"),
+        ("---\nlicense: [mit, gemma]\n---\n", "mit AND gemma"),
+        ("---\nlanguage: en\n---\n", None),
+        ("# no front matter", None),
+        ("---\n- a\n---\n", None),
+        ("---\nlicense: [mit\n---\n", None),
+        (None, None),
+    ],
+)
+def test_a_base_states_its_licence_in_its_own_card(tmp_path: Path, text: str | None, expected: str | None) -> None:
+    if text is not None:
+        (tmp_path / "README.md").write_text(text)
+    assert models.stated_licence(tmp_path) == expected

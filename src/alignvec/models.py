@@ -116,6 +116,23 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
     return BaseModel(name, folder, model, tokenizer)
 
 
+def stated_licence(folder: Path) -> str | None:
+    """Licence in the front matter of the model card in a model's folder; None if there is none to read."""
+    import yaml
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        data = metadata_load(folder / "README.md") or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    licence = data.get("license")
+    if licence == "other":
+        licence = data.get("license_name", licence)
+    if isinstance(licence, list):
+        return " AND ".join(map(str, licence)) or None
+    return None if licence is None else str(licence)
+
+
 def _from_hub(name: str) -> Path:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"no model folder at {name}; check --model")

@@ -49,6 +49,8 @@ def merge(command: Command, base: Path, vectors: Path, tmp_path: Path) -> Callab
         (("--knob", "medical=-inf"), ("KnobError", "medical", "not a finite number")),
         (("--knob", "medical=loud"), ("KnobError", "'loud'", "expert")),
         (("--knob", "medical"), ("KnobError", "'medical'", "medical=0.5")),
+        ((), ("ConfigError", "nothing to merge", "--knob")),
+        (("--knob", "medical=0.5", "--knob", "medical=0.25"), ("KnobError", "'medical' is given twice")),
         (("--method", "slerp"), ("ConfigError", "method", "'slerp'", "sum, ties, dare, dare-ties")),
         (("--seed", "-1"), ("ConfigError", "seed", "greater than or equal to 0")),
         (("none.yaml",), ("ConfigError", "no file none.yaml")),

@@ -134,6 +134,10 @@ def test_exact_is_no_worse_than_randomised_on_a_dense_vector(command: Command, m
         (["medical", "--form", "sign", "--form", "rank=0", "--out", "out"], ["ConfigError", "'0' is out of range"]),
         (["nowhere", "--form", "sign", "--out", "out"], ["VectorError", "no vector at nowhere", "card.json"]),
         (["medical", "--form", "sign", "--out", "file"], ["StorageError", "file"]),
+        (["medical", "--form", "sign", "--out", "medical"], ["StorageError", "inside the vector", "--out"]),
+        (["medical", "--form", "sign", "--out", "medical/forms"], ["StorageError", "inside the vector"]),
+        (["medical", "--form", "sign", "--out", "out", "--limit", "3"], ["ConfigError", "--limit", "--behaviour"]),
+        (["medical", "--form", "sign", "--out", "out", "--model", "none"], ["ConfigError", "--model", "--behaviour"]),
         (["medical", "--form", "sign", "--out", "out", "--limit", "0"], ["--limit", "greater than or equal to 1"]),
         (
             ["medical", "--form", "sign", "--out", "out", "--behaviour", "--data", "none.jsonl"],

@@ -180,6 +180,21 @@ def test_both_sides_of_two_full_models_are_combined(
             assert torch.equal(vector.negative[name].dense().double(), negative - start)
 
 
+@pytest.mark.parametrize("form", ["hinged", "two-sided"])
+def test_the_card_tells_where_both_sides_come_from_and_what_each_leaves_out(
+    command: Command, base: Path, tmp_path: Path, form: str
+) -> None:
+    up, down = changed(base, tmp_path / "up", moved(0.25)), changed(base, tmp_path / "down", missing)
+    sides = ["--aligned", up, "--negative", down, "--name", "tone", "--out", "v", "--form", form]
+    done = command("extract", "--base", base, *sides, "--allow", "missing", "--json")
+    assert done.code == 0, done
+    card = load_card(Path("v"))
+    assert (card.recipe["aligned"], card.recipe["negative"]["aligned"]) == (str(up), str(down))
+    assert card.recipe["aligned_fingerprint"] != card.recipe["negative"]["aligned_fingerprint"]
+    assert card.source is not None
+    assert [MLP in note for note in card.source.left_out] == [True]
+
+
 def test_a_form_of_one_side_alone_is_refused(command: Command, base: Path) -> None:
     arguments = ["extract", "--base", base, "--aligned", base, "--name", "tone", "--out", "v", "--form", "hinged"]
     assert_told(command(*arguments), "ConfigError", "--negative")

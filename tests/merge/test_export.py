@@ -19,6 +19,7 @@ from alignvec.merge.export import compose, composition, export_peft
 from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.adapter import read_adapter
+from alignvec.vectors.compress import compress, parse_form
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
 from alignvec.vectors.store import load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector
@@ -211,8 +212,25 @@ def test_dense_deltas_are_refused_only_where_they_are_turned(make_vector: MakeVe
     negative = {**vector.negative, "model.norm.weight": DenseDelta(torch.ones(32))}
     mixed = replace(vector, negative=negative)
     assert len(compose([mixed], {"medical": 1.0})) == 14
-    with pytest.raises(VectorError, match=r"model\.norm\.weight.*alignvec compress .*--form rank=16"):
+    with pytest.raises(VectorError, match=r"model\.norm\.weight.*shape \[32\].*alignvec merge"):
         compose([mixed], {"medical": -1.0})
+    with pytest.raises(VectorError, match=rf"{K}.*alignvec compress .*--form rank=16"):
+        compose([replace(vector, negative={**vector.negative, K: DenseDelta(torch.ones(16, 32))})], {"medical": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("model.norm.weight", (32,)), ("score.weight", (1, 32)), ("experts.weight", (2, 3, 4)), (EMBEDDING, (258, 32))],
+)
+@pytest.mark.parametrize("form", [None, "rank=2", "sign"])
+def test_what_no_adapter_can_hold_is_told_before_compressing_is_advised(
+    make_vector: MakeVector, name: str, shape: tuple[int, ...], form: str | None
+) -> None:
+    deltas = {K: DenseDelta(torch.ones(16, 32)), name: DenseDelta(torch.ones(shape))}
+    full = replace(make_vector(hinged=False), positive=deltas)
+    with pytest.raises(VectorError, match=f"{name}.*alignvec merge") as told:
+        compose([compress(full, parse_form(form)) if form else full], {"medical": 1.0})
+    assert "compress" not in str(told.value)
 
 
 def test_an_embedding_is_refused(make_vector: MakeVector) -> None:

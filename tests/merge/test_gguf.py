@@ -97,7 +97,7 @@ def test_the_file_says_what_llama_cpp_asks_for(composed: Composition, tmp_path: 
         "general.type": "adapter",
         "general.architecture": "llama",
         "adapter.type": "lora",
-        "adapter.lora.alpha": 2.0,
+        "adapter.lora.alpha": 5.0,
     }
     assert {key: fields[key].contents() for key in wanted} == wanted
     assert json.loads(fields["alignvec.json"].contents()) == composed.report.model_dump(mode="json")
@@ -117,8 +117,9 @@ def test_only_b_is_reordered(composed: Composition, tmp_path: Path) -> None:
     export_gguf(composed, tmp_path / "out.gguf")
     tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
     for name in (Q, K):
-        assert np.array_equal(tensors[PLACES[name] + ".lora_a"], composed.deltas[name].a.numpy())
-        b = composed.deltas[name].b.numpy()
+        a, b = composed.deltas[name].a.numpy(), composed.deltas[name].b.numpy()
+        a, b = np.vstack([a, np.zeros((3, 32))]), np.hstack([b, np.zeros((len(b), 3))])  # up to the largest rank, 5
+        assert np.array_equal(tensors[PLACES[name] + ".lora_a"], a)
         order = [head + i for head in range(0, len(b), WIDTH) for i in (0, 4, 1, 5, 2, 6, 3, 7)]
         assert np.array_equal(tensors[PLACES[name] + ".lora_b"], b[order])
 
@@ -142,6 +143,36 @@ def test_a_round_trip_of_unequal_ranks(composed: Composition, tiny_folder: Path,
     export_gguf(composed, tmp_path / "out.gguf")
     for name, delta in read_gguf(tmp_path / "out.gguf", tiny_folder).items():
         torch.testing.assert_close(delta.dense(), composed.deltas[name].dense(), rtol=0, atol=1e-7)
+
+
+def unequal(make_vector: MakeVector, base: Path, size: float) -> tuple[Composition, dict[str, np.ndarray]]:
+    """A float16 composition of rank 3, and 16 in the mlp; and its exact sum in float64."""
+    medical, legal = (make_vector(name, hinged=False, rank=rank) for name, rank in (("medical", 3), ("legal", 13)))
+    legal = replace(legal, positive={name: delta for name, delta in legal.positive.items() if "mlp" in name})
+    exact = {name: np.zeros(tuple(delta.shape)) for name, delta in medical.positive.items()}
+    for vector in (medical, legal):
+        for name, delta in vector.positive.items():
+            assert isinstance(delta, LowRankDelta)
+            exact[name] += size * (delta.b.double().numpy() @ delta.a.double().numpy())
+    knobs = {"medical": size, "legal": size}
+    return composition([medical, legal], knobs, str(base), dtype=torch.float16), exact
+
+
+@pytest.mark.parametrize("size", [0.3, 1e5])
+def test_the_reported_error_is_that_of_the_file_whatever_the_ranks(
+    make_vector: MakeVector, tiny_folder: Path, tmp_path: Path, size: float
+) -> None:
+    composed, exact = unequal(make_vector, tiny_folder, size)
+    assert composed.report.ranks == {3: 8, 16: 6}
+    export_gguf(composed, tmp_path / "out.gguf")
+    alpha, error = 16.0, 0.0
+    found = read_gguf(tmp_path / "out.gguf", tiny_folder)
+    for name, delta in found.items():  # at 1e5 b is beyond half of float16's range: a ratio of ranks would overflow it
+        error += float(((delta.b.double().numpy() @ delta.a.double().numpy() - exact[name]) ** 2).sum())
+    whole = sum(float((value**2).sum()) for value in exact.values())
+    assert composed.report.relative_error == pytest.approx((error / whole) ** 0.5, rel=1e-4)
+    assert 1e-5 < composed.report.relative_error < 1e-3
+    assert gguf.GGUFReader(tmp_path / "out.gguf").fields["adapter.lora.alpha"].contents() == alpha
 
 
 def write_gguf(path: Path, tensors: dict[str, np.ndarray], *, alpha: float = 0.0, **texts: str) -> Path:

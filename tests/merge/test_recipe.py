@@ -98,6 +98,7 @@ def test_a_shipped_recipe_is_valid_and_short(path: Path) -> None:
         ("- a\n", "no YAML mapping"),
         ("", "no YAML mapping"),
         ("knobs: {a: 1\n", "cannot read"),
+        ("knobs: {a: 1}\nlow: 2024-99-99\n", "cannot read .*month must be in 1..12"),
     ],
 )
 def test_a_bad_recipe_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -11,6 +11,7 @@ from merging import NORM, UP, WEIGHTS, grid, recipe, save, tensors_of, write_bas
 
 from alignvec import models
 from alignvec.errors import KnobError, ModelError, StorageError, VectorError
+from alignvec.merge.export import composition, export_peft
 from alignvec.merge.run import REPORT, MergeReport, merge
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
@@ -110,7 +111,7 @@ def test_the_same_merge_again_touches_nothing(base: Path, one: Path, tmp_path: P
     assert stamp(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "garbage", "config", "report", "other"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "garbage", "report", "other"])
 def test_another_or_a_damaged_merge_is_replaced_only_on_demand(
     base: Path, one: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -120,7 +121,6 @@ def test_another_or_a_damaged_merge_is_replaced_only_on_demand(
         "cut": lambda: shard.write_bytes(shard.read_bytes()[:-5000]),
         "gone": shard.unlink,
         "garbage": lambda: shard.write_bytes(b"\xff" * 100),
-        "config": (tmp_path / "out/config.json").unlink,
         "report": lambda: (tmp_path / "out" / REPORT).write_text("{"),
         "other": lambda: None,
     }[damage]()
@@ -147,6 +147,23 @@ def test_only_a_merge_is_replaced(base: Path, one: Path, tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     run(base, tmp_path / "empty")
     assert (tmp_path / "empty" / REPORT).is_file()
+
+
+def test_an_exported_adapter_is_no_merge_to_replace_nor_a_merge_an_adapter(
+    make_vector: MakeVector, tiny_folder: Path, tmp_path: Path
+) -> None:
+    save_vector(make_vector(), tmp_path / "vector")
+    composed = composition([make_vector()], {"medical": 1.0}, str(tiny_folder))
+    export_peft(composed, tmp_path / "adapter")
+    before = stamp(tmp_path / "adapter")
+    asked, places = recipe(tiny_folder, {"medical": 1.0}), {"medical": tmp_path / "vector"}
+    for overwrite in (False, True):
+        with pytest.raises(StorageError, match="adapter: something else than a merged model is there"):
+            merge(asked, tmp_path / "adapter", vectors=places, overwrite=overwrite)
+    assert stamp(tmp_path / "adapter") == before
+    merge(asked, tmp_path / "merged", vectors=places)
+    with pytest.raises(StorageError, match="merged: something else than an exported adapter is there"):
+        export_peft(composed, tmp_path / "merged")
 
 
 def test_a_link_to_a_place_elsewhere_is_followed(base: Path, one: Path, tmp_path: Path) -> None:

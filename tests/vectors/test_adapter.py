@@ -248,3 +248,44 @@ def test_the_layout_that_mergekit_extracts_is_read(
     assert set(found) == set(expected)
     for name, delta in found.items():
         torch.testing.assert_close(delta.dense(), expected[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lora_alpha": None}, "adapter_config.json gives .*q_proj no usable alpha"),
+        ({"lora_alpha": "a"}, "no usable alpha: .*'a'"),
+        ({"lora_alpha": []}, "no usable alpha"),
+        ({"lora_alpha": 10**400}, "no usable alpha"),
+        ({"alpha_pattern": {"[": 3}}, "no usable alpha"),
+        ({"alpha_pattern": {"q_proj": None}}, "no usable alpha"),
+        ({"lora_alpha": float("nan")}, r"not finite in torch.float32 at scale nan \(alpha / rank\)"),
+        ({"lora_alpha": float("inf")}, "not finite in torch.float32 at scale inf"),
+    ],
+)
+def test_settings_that_give_no_scale_are_refused_in_one_line(
+    untied: BaseModel, tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    write_adapter(untied, tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    with pytest.raises(VectorError, match=message) as caught:
+        read_adapter(tmp_path / "adapter")
+    assert "\n" not in str(caught.value)
+
+
+def test_factors_that_only_their_scale_makes_infinite_are_refused(untied: BaseModel, tmp_path: Path) -> None:
+    write_adapter(untied, tmp_path / "adapter", lora_alpha=4_000_000)  # scale 1e6
+    assert read_adapter(tmp_path / "adapter")
+    with pytest.raises(VectorError, match=r"not finite in torch.float16 at scale 1e\+06"):
+        read_adapter(tmp_path / "adapter", torch.float16)
+
+
+@pytest.mark.parametrize("shape", [(0, 32), ()])
+def test_factors_of_rank_zero_are_refused(untied: BaseModel, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write_adapter(untied, tmp_path / "adapter")
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    b = torch.zeros(32, 0)
+    change(tmp_path / "adapter", **{f"{module}.lora_A.weight": torch.zeros(shape), f"{module}.lora_B.weight": b})
+    with pytest.raises(VectorError, match=f"{module}.lora_A.weight has rank 0"):
+        read_adapter(tmp_path / "adapter")

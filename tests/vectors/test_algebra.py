@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from alignvec.errors import VectorError
 from alignvec.vectors.algebra import hinged, mirrored, sides, two_sided
-from alignvec.vectors.card import BaseReference, Card, CurvePoint, Interval, Measurement
+from alignvec.vectors.card import BaseReference, Card, CurvePoint, Interval, Measurement, Source
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.vector import AlignmentVector, Deltas
 
@@ -185,7 +185,7 @@ def test_what_was_recorded_of_a_vector_does_not_pass_to_one_made_from_it(
 ) -> None:
     u, v = vector(0, **RECORDED), vector(1, name="legal", **RECORDED)
     card = derive(u, v).card
-    assert (card.settings, card.measured, card.files, card.tensors, card.error) == ({}, None, {}, {}, {})
+    assert (card.settings, card.measured, card.files, card.tensors) == ({}, None, {}, {})
     assert "seed" not in card.recipe
     assert (card.name, card.domain, card.base) == ("medical", "medical", BASE)
     assert u.card.settings == {"expert": 1.0}
@@ -193,6 +193,44 @@ def test_what_was_recorded_of_a_vector_does_not_pass_to_one_made_from_it(
 
 def test_a_sum_names_what_it_is_made_of() -> None:
     assert (vector(0) + vector(1, name="legal")).card.recipe == {"of": ["medical", "legal"]}
+
+
+EVERY = [
+    *(lambda u, v: u + v, lambda u, v: v + u, lambda u, v: u - v),
+    *(two_sided, hinged, lambda u, v: hinged(v, u)),
+]
+
+
+@pytest.mark.parametrize("combine", EVERY)
+def test_what_is_made_of_inexact_vectors_is_no_more_exact(combine: Any) -> None:
+    u = vector(0, error={"compression": 0.25, "storage_rounding": 1e-4})
+    v = vector(1, error={"compression": 0.5})
+    assert combine(u, v).card.error == {"compression": 0.5, "storage_rounding": 1e-4}
+    assert combine(vector(0), vector(1)).card.error == {}
+
+
+@pytest.mark.parametrize("derive", [lambda u: 2.0 * u, lambda u: -u, mirrored])
+def test_a_multiple_of_an_inexact_vector_is_as_inexact(derive: Any) -> None:
+    assert derive(vector(0, error={"compression": 0.25})).card.error == {"compression": 0.25}
+
+
+@pytest.mark.parametrize("combine", EVERY)
+def test_sources_are_joined_by_their_worst_figures(combine: Any) -> None:
+    u = vector(0, source=Source(grid="float16", zero_share=0.5, delta_ulp=9.0, left_out=["a", "b"]))
+    v = vector(1, source=Source(grid="bfloat16", zero_share=0.25, delta_ulp=2.0, left_out=["b", "c"]))
+    source = combine(u, v).card.source
+    assert (source.grid, source.zero_share, source.delta_ulp) == ("bfloat16", 0.5, 2.0)
+    assert sorted(source.left_out) == ["a", "b", "c"]
+    assert combine(u, vector(1)).card.source == combine(vector(1), u).card.source == u.card.source
+    assert combine(vector(0), vector(1)).card.source is None
+
+
+@pytest.mark.parametrize("combine", [two_sided, hinged])
+def test_both_sides_recipes_are_kept(combine: Any) -> None:
+    up, down = {"aligned": "up", "seed": 1}, {"aligned": "down"}
+    assert combine(vector(0, recipe=up), vector(1, recipe=down)).card.recipe == {**up, "negative": down}
+    assert combine(vector(0), vector(1, recipe=down)).card.recipe == {"negative": down}
+    assert combine(vector(0, recipe=up), vector(1, recipe=up)).card.recipe == up
 
 
 @pytest.mark.parametrize(

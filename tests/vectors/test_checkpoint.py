@@ -143,3 +143,43 @@ def test_a_tied_head_without_a_known_embedding_has_no_twin(single: Path) -> None
     tensors["encoder.words.weight"] = tensors.pop("model.embed_tokens.weight")
     save_file(tensors, single / "model.safetensors", metadata={"format": "pt"})
     assert tied_twin(open_checkpoint(single), "lm_head.weight") is None
+
+
+@pytest.mark.parametrize("place", ["sub/{}", "../sharded/{}", "./{}", "{folder}/{}"])
+def test_a_shard_in_another_folder_is_refused(sharded: Path, place: str) -> None:
+    shard = sorted(sharded.glob("*.safetensors"))[0]
+    name = place.format(shard.name, folder=sharded)
+    shutil.copytree(sharded, sharded / "sub")
+    index = json.loads((sharded / INDEX).read_text())
+    moved = {tensor: name if file == shard.name else file for tensor, file in index["weight_map"].items()}
+    (sharded / INDEX).write_text(json.dumps({**index, "weight_map": moved}))
+    with pytest.raises(VectorError, match=f"{INDEX} names the shard '{name}'; shards must lie beside it"):
+        open_checkpoint(sharded)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma", "gpt2", "gpt_neox"])
+def test_a_config_that_does_not_say_has_its_architectures_default(tmp_path: Path, kind: str) -> None:
+    import transformers
+
+    small = {"vocab_size": 16, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "head_dim": 4}
+    config = transformers.AutoConfig.for_model(kind, **small, intermediate_size=8)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    written.pop("tie_word_embeddings", None)
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    shared = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert shared is (kind in ("gemma", "gpt2"))
+    assert open_checkpoint(tmp_path).tied is shared
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_an_unknown_architecture_is_tied_if_it_stores_no_head(single: Path, head: bool) -> None:
+    config = json.loads((single / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    remote = {"AutoConfig": "own.Config"}  # its code must not be run, nor asked for
+    (single / "config.json").write_text(json.dumps({**config, "model_type": "my_own", "auto_map": remote}))
+    if head:
+        tensors = load_file(single / "model.safetensors")
+        save_file({**tensors, "lm_head.weight": torch.ones(258, 32)}, single / "model.safetensors")
+    assert open_checkpoint(single).tied is not head

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from alignvec.errors import VectorError
 from alignvec.vectors.card import BaseReference, Card
 from alignvec.vectors.compress import compress, dense_bytes, parse_form, stored_bytes
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
@@ -91,6 +92,25 @@ def test_the_same_seed_gives_the_same_vector_and_another_one_another(form: str) 
     first, again, other = (compress(vector, parse_form(form), seed=seed).positive for seed in (1, 1, 2))
     assert all(torch.equal(first[n].dense(), again[n].dense()) for n in first)
     assert not any(torch.equal(first[n].dense(), other[n].dense()) for n in first)
+
+
+@pytest.mark.parametrize("form", ["rank=2", "dare=0.5"])
+def test_a_tensors_draw_depends_on_its_name_and_a_seed_of_any_size(form: str) -> None:
+    value = {name: DenseDelta(torch.randn(60, 80)) for name in ("a.weight", "b.weight")}
+    for seed in (0, 2**63, -(2**64)):
+        both, one = (
+            compress(made(deltas), parse_form(form), seed=seed) for deltas in (value, {"b.weight": value["b.weight"]})
+        )
+        assert torch.equal(both.positive["b.weight"].dense(), one.positive["b.weight"].dense())
+    twins = compress(made(dict.fromkeys(value, value["a.weight"])), parse_form("dare=0.5")).positive
+    assert not torch.equal(twins["a.weight"].dense(), twins["b.weight"].dense())
+
+
+@pytest.mark.parametrize("derive", [lambda v: v, lambda v: 2.0 * v, lambda v: v + v])
+def test_a_compressed_vector_is_not_compressed_again(derive: Any) -> None:
+    small = derive(compress(made(mixed()), parse_form("rank=4")))
+    with pytest.raises(VectorError, match=r"'medical' is compressed already.*; compress the original"):
+        compress(small, parse_form("rank=3"))
 
 
 @pytest.mark.parametrize("form", EVERY)

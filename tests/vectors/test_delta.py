@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alignvec.errors import VectorError
-from alignvec.vectors.delta import DenseDelta, LowRankDelta, add, refactored
+from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta, SumDelta, add, refactored
 
 
 def low_rank(seed: int, *, rank: int = 3, out: int = 7, inside: int = 5) -> LowRankDelta:
@@ -51,12 +51,58 @@ def test_low_rank_deltas_add_by_concatenation() -> None:
     assert_near(total.dense(), product(first) + product(second))
 
 
-def test_a_low_rank_and_a_dense_delta_add_to_a_dense_one_either_way_round() -> None:
+def test_a_low_rank_and_a_dense_delta_add_either_way_round() -> None:
     low, full = low_rank(0), dense(1)
     expected = product(low) + full.value.double()
     for total in (add(low, full), add(full, low)):
-        assert isinstance(total, DenseDelta)
         assert_near(total.dense(), expected)
+        assert_near(total.scaled(-0.3).dense(), -0.3 * expected)
+
+
+def test_dense_tensors_are_added_at_once() -> None:
+    total = add(dense(0), dense(1))
+    assert isinstance(total, DenseDelta)
+    assert_near(total.dense(), dense(0).value.double() + dense(1).value.double())
+
+
+class Rowwise(Delta):
+    """Stands for a delta on disk: hands out few rows at a time, counts them, and is never asked for all."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self.value, self.served = value, 0
+
+    shape = property(lambda self: self.value.shape)  # type: ignore[assignment]
+    nbytes = property(lambda self: self.value.nbytes)  # type: ignore[assignment]
+
+    def scaled(self, factor: float) -> "Rowwise":
+        return Rowwise(self.value * factor)
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        assert stop - start <= 2
+        self.served += stop - start
+        return self.value[start:stop]
+
+
+def test_a_sum_of_deltas_on_disk_reads_the_rows_it_is_asked_for() -> None:
+    one, two = Rowwise(dense(0).value), Rowwise(dense(1).value)
+    total = add(one, two)
+    assert isinstance(total, SumDelta)
+    assert (tuple(total.shape), total.nbytes, one.served) == ((7, 5), 7 * 5 * 4, 0)
+    exact = dense(0).value.double() + dense(1).value.double()
+    assert_near(total.rows(3, 5), exact[3:5])
+    assert (one.served, two.served) == (2, 2)
+    blocks = []
+    for block in total.stream(2):
+        blocks.append(block)
+        assert one.served == two.served == 2 + sum(map(len, blocks))  # none is read ahead
+    assert_near(torch.cat(blocks), exact)
+    assert_near(torch.cat([*add(total.scaled(2.0), low_rank(2)).stream(2)]), 2 * exact + product(low_rank(2)))
+    assert torch.equal(one.value, dense(0).value) and torch.equal(two.value, dense(1).value)
+
+
+def test_a_sum_of_scalars_is_one_row() -> None:
+    scalar = DenseDelta(torch.tensor(2.0))
+    assert [block.item() for block in SumDelta((scalar, scalar.scaled(0.25))).stream(10)] == [2.5]
 
 
 def test_half_precision_dense_deltas_add_in_float32() -> None:

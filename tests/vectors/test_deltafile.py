@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from alignvec.errors import VectorError
 from alignvec.vectors import deltafile
-from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
+from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta, SumDelta, add
 from alignvec.vectors.deltafile import open_deltas, write_deltas
 from alignvec.vectors.packed import SignDelta, SparseDelta, to_signs, to_sparse
 from alignvec.vectors.stored import DifferenceDelta, StoredDelta
@@ -178,6 +178,30 @@ def test_an_altered_dense_tensor_is_found_when_it_is_streamed(path: Path) -> Non
     list(found["norm"].stream(2))
     with pytest.raises(VectorError, match="tensor dense is damaged"):
         list(found["dense"].scaled(2.0).stream(100))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_altered_part_of_a_sum_is_found_when_the_sum_is_streamed(path: Path, place: int) -> None:
+    hashes = write_deltas(path, {"dense": DenseDelta(randn(5, 7)), "sound": DenseDelta(randn(5, 7, seed=1))}).hashes
+    flip(path, "dense")
+    found = open_deltas(path, hashes)
+    parts = [found["sound"], found["sound"]]
+    parts[place] = found["dense"]
+    total = add(*parts)
+    assert isinstance(total, SumDelta)
+    for read in (lambda: list(total.stream(2)), lambda: list(total.scaled(0.5).stream(100)), total.dense):
+        with pytest.raises(VectorError, match="tensor dense is damaged"):
+            read()
+
+
+def test_a_sum_of_stored_deltas_is_written_in_float32(path: Path, tmp_path: Path) -> None:
+    one, two = randn(5, 7).bfloat16(), randn(5, 7, seed=1).half()
+    write_deltas(path, {"one": DenseDelta(one), "two": DenseDelta(two)})
+    found = open_deltas(path)
+    write_deltas(tmp_path / "sum", {"w": add(found["one"], found["two"])})
+    total = load_file(tmp_path / "sum")["w"]
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total.double(), one.double() + two.double(), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["low::a", "sparse::values", "sparse::columns", "signs::signs", "signs::scale"])

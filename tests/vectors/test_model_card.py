@@ -1,13 +1,12 @@
 """The model card: front matter that YAML reads, and every figure of the card where a reader looks for it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from alignvec.vectors.card import BaseReference, Card, CurvePoint, Interval, Measurement
-from alignvec.vectors.model_card import model_card, stated_licence
+from alignvec.vectors.model_card import model_card
 
 FINGERPRINT, TEMPLATE, TOKENIZER = "f" * 64, "a" * 64, "b" * 64
 
@@ -118,7 +117,7 @@ def test_the_tables_hold_the_settings_and_the_curve_in_order_of_lambda() -> None
 
 
 def test_recipe_hashes_errors_and_notes_are_there() -> None:
-    text = model_card(make_card(error={"storage_rounding": 2e-4}, notes="Made\nby hand."))
+    text = model_card(make_card(error={"storage_rounding": 2e-4, "compression": 0.25}, notes="Made\nby hand."))
     assert ["seed", "`11`"] in table(text, "Recipe")
     assert ["version of torch", "`9.9`"] in table(text, "Recipe")
     assert "| order | `a\\|b` |" in text
@@ -130,7 +129,8 @@ def test_recipe_hashes_errors_and_notes_are_there() -> None:
         ["sha256 of adapter_model.safetensors", f"`{'c' * 64}`"],
         ["sha256 of negative/adapter_model.safetensors", f"`{'d' * 64}`"],
     ]
-    assert "- Largest storage rounding error: 2.0e-04 (relative)." in text
+    assert "- Storage rounding: relative error of a tensor at most 2.0e-04." in text
+    assert "- Compression: relative error over all tensors 2.5e-01." in text
     assert "- Made by hand." in text
 
 
@@ -156,22 +156,3 @@ def test_python_in_the_card_is_python() -> None:
 def test_the_same_card_gives_the_same_text() -> None:
     card = make_card()
     assert model_card(card) == model_card(Card.model_validate_json(card.model_dump_json()))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("---\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
-        ("---\nlicense: other\nlicense_name: own\n---\n", "own"),
-        ("---\nlicense: [mit, gemma]\n---\n", "mit AND gemma"),
-        ("---\nlanguage: en\n---\n", None),
-        ("# no front matter", None),
-        ("---\n- a\n---\n", None),
-        ("---\nlicense: [mit\n---\n", None),
-        (None, None),
-    ],
-)
-def test_a_base_states_its_licence_in_its_own_card(tmp_path: Path, text: str | None, expected: str | None) -> None:
-    if text is not None:
-        (tmp_path / "README.md").write_text(text)
-    assert stated_licence(tmp_path) == expected

@@ -241,3 +241,61 @@ def test_two_folders_with_one_vector_name_are_not_silently_one(make_vector: Make
     save_vector(make_vector("medical", seed=1), tmp_path / "b")
     with pytest.raises(AlignvecError, match="medical"):
         find_vectors(tmp_path)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("file", ["deltas.safetensors", "negative/deltas.safetensors"])
+def test_deltas_that_the_card_does_not_name_are_refused(
+    make_vector: MakeVector, tmp_path: Path, file: str, lazy: bool
+) -> None:
+    save_vector(make_vector(), tmp_path / "v")
+    save_file({"model.norm.weight": torch.ones(32)}, tmp_path / "v" / file)
+    with pytest.raises(VectorError, match=f"{tmp_path / 'v' / file} is not in card.json.*remove it$"):
+        load_vector(tmp_path / "v", lazy=lazy)
+
+
+def test_an_adapter_that_the_card_does_not_name_is_refused(make_vector: MakeVector, tmp_path: Path) -> None:
+    low = make_vector(hinged=False)
+    save_vector(low, tmp_path / "low")
+    save_vector(AlignmentVector(low.card, {"model.norm.weight": DenseDelta(torch.ones(32))}), tmp_path / "v")
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        (tmp_path / "low" / file).rename(tmp_path / "v" / file)
+    with pytest.raises(VectorError, match="adapter_model.safetensors is not in card.json"):
+        load_vector(tmp_path / "v")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_tensor_in_both_files_is_refused(make_vector: MakeVector, tmp_path: Path, lazy: bool) -> None:
+    low = make_vector(hinged=False)
+    save_vector(AlignmentVector(low.card, {**low.positive, "x.weight": DenseDelta(torch.ones(2))}), tmp_path / "v")
+    twice = sorted(low.positive)[0]
+    save_file({twice: low.positive[twice].dense()}, tmp_path / "v/deltas.safetensors")
+    sign_again(tmp_path / "v")
+    card = json.loads((tmp_path / "v/card.json").read_text())
+    (tmp_path / "v/card.json").write_text(json.dumps({**card, "tensors": {}}))
+    with pytest.raises(VectorError, match=f"both change {twice}"):
+        load_vector(tmp_path / "v", lazy=lazy)
+
+
+@pytest.mark.parametrize("side", ["", "negative/"])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("lora_alpha", 400, "rank 2 and alpha 400, but a vector's factors have scale 1"),
+        ("lora_alpha", 0, "alpha 0"),
+        ("use_rslora", True, "scale 1"),
+        ("alpha_pattern", {"up_proj": 8}, "up_proj rank 2 and alpha 8"),  # PEFT reads the end of a name
+        ("r", 4, "rank 4 and alpha 2, .* these rank 2"),
+        ("r", None, "no usable rank"),
+        ("rank_pattern", {"[": 2}, "no usable rank"),
+    ],
+)
+def test_settings_that_scale_the_factors_are_refused(
+    make_vector: MakeVector, tmp_path: Path, side: str, field: str, value: object, message: str
+) -> None:
+    save_vector(make_vector(rank=2), tmp_path / "v")
+    path = tmp_path / "v" / f"{side}adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(VectorError, match=f"{path} gives .*{message}") as caught:
+        load_vector(tmp_path / "v")
+    assert "\n" not in str(caught.value)

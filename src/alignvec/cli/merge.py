@@ -57,14 +57,14 @@ def merge(
     knobs = parse_knobs(",".join(knob or []), settings=named)
     given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
-    if not knobs and not loaded:
-        raise ConfigError("nothing to merge; give a recipe, or --knob such as --knob medical=0.5")
     if loaded:
         values = loaded.model_dump()
         terms = {name: {**values["knobs"].get(name, {}), "coefficient": value} for name, value in knobs.items()}
         made = make_merge_recipe(str(recipe), {**values, **changes, "knobs": {**values["knobs"], **terms}})
     else:
         made = make_merge_recipe("merge", {**changes, "knobs": knobs})
+    if not made.knobs:
+        raise ConfigError("nothing to merge; give a recipe with knobs, or --knob such as --knob medical=0.5")
     keep_freed_blocks()
     with progress() as advance:
         report = run(

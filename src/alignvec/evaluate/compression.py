@@ -20,7 +20,7 @@ from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.algebra import renamed
 from alignvec.vectors.card import Interval
-from alignvec.vectors.compress import Form, compress, dense_bytes, stored_bytes
+from alignvec.vectors.compress import Form, compress, dense_bytes, require_whole, stored_bytes
 from alignvec.vectors.store import load_vector, require_free, save_vector
 from alignvec.vectors.vector import AlignmentVector
 
@@ -192,6 +192,7 @@ def compress_forms(
         AlignvecError: if the vector is damaged, does not fit the base, or `out` cannot be written.
     """
     original = load_vector(folder, lazy=True)
+    require_whole(original)
     if (inside := out.resolve()) == folder.resolve() or folder.resolve() in inside.parents:
         raise StorageError(f"cannot write {out}: it is inside the vector {folder} itself; choose another --out")
     for form in forms:

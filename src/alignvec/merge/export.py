@@ -14,15 +14,14 @@ from safetensors.torch import save_file
 
 from alignvec.errors import KnobError, StorageError, VectorError
 from alignvec.files import atomic_folder
+from alignvec.merge.run import REPORT
 from alignvec.models import resolve
 from alignvec.provenance import Provenance, provenance
 from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, adapter_tensors, in_adapter, peft_config
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.delta import Delta, LowRankDelta, add, refactored
 from alignvec.vectors.fingerprint import fingerprint
-from alignvec.vectors.vector import AlignmentVector, check_targets
-
-REPORT = "alignvec.json"
+from alignvec.vectors.vector import AlignmentVector, Deltas, check_targets
 
 
 class ExportReport(BaseModel):
@@ -81,13 +80,12 @@ def compose(vectors: Sequence[AlignmentVector], knobs: Mapping[str, float]) -> d
         if name not in named or not math.isfinite(coefficient):
             raise KnobError(f"knob {name}={coefficient} must be the name of a loaded vector and a finite number")
         for part in named[name].parts:
-            gate = part.gate(coefficient)
-            for tensor, delta in part.deltas.items() if gate else ():
-                factors = _factors(name, tensor, delta)
-                found.setdefault(tensor, []).append(LowRankDelta(factors.a.float(), factors.b.float() * gate))
+            if gate := part.gate(coefficient):
+                for tensor, factors in _factors(name, part.deltas).items():
+                    found.setdefault(tensor, []).append(LowRankDelta(factors.a.float(), factors.b.float() * gate))
     if not found:
         raise KnobError("every knob is at 0, which is the base itself: nothing to export; turn one, as in medical=0.5")
-    return {tensor: _factors("the sum", tensor, reduce(add, deltas)) for tensor, deltas in found.items()}
+    return _factors("the sum", {tensor: reduce(add, deltas) for tensor, deltas in found.items()})
 
 
 def composition(
@@ -159,18 +157,27 @@ def export_peft(composed: Composition, out: Path) -> None:
         (staging / REPORT).write_text(composed.report.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _factors(vector: str, tensor: str, delta: Delta) -> LowRankDelta:
-    if not isinstance(delta, LowRankDelta):
-        raise VectorError(
-            f"vector {vector!r} changes {tensor} by more than low-rank factors, which no adapter holds; compress it "
-            "first: alignvec compress FOLDER --form rank=16 --out NEW"
-        )
-    if not in_adapter(tensor):
-        raise VectorError(
-            f"vector {vector!r} changes the embedding {tensor}, which engines take from an adapter for one end of a "
-            "tied embedding only; write a whole model instead, with alignvec merge"
-        )
-    return delta
+def _factors(vector: str, deltas: Deltas) -> dict[str, LowRankDelta]:
+    for tensor, delta in deltas.items():  # first, since compressing the others would not help these
+        if not isinstance(delta, LowRankDelta) and (len(delta.shape) != 2 or min(delta.shape) < 2):
+            raise VectorError(
+                f"vector {vector!r} changes {tensor}, whose shape {list(delta.shape)} has no low-rank factors, so no "
+                "adapter holds it; write a whole model instead, with alignvec merge"
+            )
+        if not in_adapter(tensor):
+            raise VectorError(
+                f"vector {vector!r} changes the embedding {tensor}, which engines take from an adapter for one end of "
+                "a tied embedding only; write a whole model instead, with alignvec merge"
+            )
+    found = {}
+    for tensor, delta in deltas.items():
+        if not isinstance(delta, LowRankDelta):
+            raise VectorError(
+                f"vector {vector!r} changes {tensor} by more than low-rank factors, which no adapter holds; compress "
+                "it first: alignvec compress FOLDER --form rank=16 --out NEW"
+            )
+        found[tensor] = delta
+    return found
 
 
 def _stored(name: str, delta: LowRankDelta, rank: int | None, dtype: torch.dtype) -> LowRankDelta:

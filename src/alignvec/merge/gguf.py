@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 
 import gguf
 import torch
+from torch.nn.functional import pad
 
 from alignvec.errors import StorageError, VectorError
 from alignvec.files import storage_errors
-from alignvec.merge.export import REPORT, Composition
+from alignvec.merge.export import Composition
+from alignvec.merge.run import REPORT
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import check_targets
@@ -57,8 +58,9 @@ class _Layout:
 def export_gguf(composed: Composition, out: Path) -> None:
     """Write a GGUF LoRA adapter that adds Σ λ·Δ at scale 1, atomically.
 
-    llama.cpp adds scale · alpha / rank · b @ a, with one alpha for the file and the rank of each tensor; b of a tensor
-    of another rank than alpha carries the ratio. The report is the metadata value `alignvec.json`.
+    llama.cpp adds scale · alpha / rank · b @ a, with one alpha for the file and the rank of each tensor; factors of
+    less rank than the largest get zeros up to it, so that none is scaled and rounded again. The report is the metadata
+    value `alignvec.json`.
 
     Raises:
         VectorError: if GGUF has no place for a tensor, or the architecture is not known here.
@@ -69,7 +71,7 @@ def export_gguf(composed: Composition, out: Path) -> None:
         raise VectorError(f"GGUF has no place for {lost[0]} in {layout.architecture}; use --format peft")
     if out.exists() and not _is_adapter(out):
         raise StorageError(f"cannot write {out}: something else than a GGUF adapter is there; choose another --out")
-    alpha = Counter(delta.rank for delta in composed.deltas.values()).most_common(1)[0][0]
+    alpha = max(delta.rank for delta in composed.deltas.values())
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
@@ -81,9 +83,9 @@ def export_gguf(composed: Composition, out: Path) -> None:
             writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(alpha))
             writer.add_string(REPORT, composed.report.model_dump_json())
             for tensor, delta in composed.deltas.items():
-                b = delta.b if delta.rank == alpha else (delta.b.float() * (delta.rank / alpha)).to(delta.b.dtype)
+                a, b = pad(delta.a, (0, 0, 0, alpha - delta.rank)), pad(delta.b, (0, alpha - delta.rank))
                 b = _interleaved(b, layout.heads[tensor]) if tensor in layout.heads else b
-                writer.add_tensor(layout.names[tensor] + _A, delta.a.contiguous().numpy())
+                writer.add_tensor(layout.names[tensor] + _A, a.contiguous().numpy())
                 writer.add_tensor(layout.names[tensor] + _B, b.contiguous().numpy())
             writer.write_header_to_file()
             writer.write_kv_data_to_file()

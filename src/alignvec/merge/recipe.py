@@ -163,7 +163,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}; check the path") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that is none
         cause = str(error).replace("\n", " ")
         raise ConfigError(f"cannot read {path}: {cause}; it must be a YAML mapping") from None
     if not isinstance(content, dict):

@@ -25,6 +25,7 @@ from alignvec.vectors.store import load_vector
 from alignvec.vectors.vector import AlignmentVector
 
 REPORT = "alignvec.json"
+"""What a merged model or an exported adapter says of itself, beside its config.json or adapter_config.json."""
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".index.json")
 
 
@@ -206,11 +207,11 @@ def _source(vector: AlignmentVector) -> str:
 
 def _existing(out: Path, base: Path, plan: str, overwrite: bool) -> MergeReport | None:
     """The same merge, already made; refuses what must not be replaced."""
-    if out.resolve() == base.resolve():
+    if out == base.resolve():
         raise StorageError(f"cannot write {out}: it is the base model itself; choose another --out")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out / REPORT).is_file():
+    if not ((out / REPORT).is_file() and (out / "config.json").is_file()):  # an exported adapter has a report too
         raise StorageError(f"cannot write {out}: something else than a merged model is there; choose another --out")
     try:
         report = MergeReport.model_validate_json((out / REPORT).read_text(encoding="utf-8"))

@@ -1,7 +1,5 @@
 """PEFT's LoRA adapter as a set of low-rank deltas, read and written."""
 
-import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from alignvec.errors import VectorError
+from alignvec.vectors.adapter_settings import read_settings, stated
 from alignvec.vectors.checkpoint import Checkpoint, tied_twin
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 
@@ -76,13 +75,7 @@ def read_adapter(folder: Path, dtype: torch.dtype = torch.float32, base: Checkpo
         VectorError: if it is no plain LoRA adapter (DoRA, biases), needs the base, does not fit it, changes one end of
             a tied embedding only, is damaged or not finite.
     """
-    try:
-        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VectorError(f"cannot read {folder / ADAPTER_CONFIG}: {error}; is it a PEFT adapter folder?") from None
-    if not isinstance(config, dict) or "lora_alpha" not in config:
-        raise VectorError(f"{folder / ADAPTER_CONFIG} is no configuration of a LoRA adapter (it has no lora_alpha)")
-    _require_plain_lora(folder, config)
+    config = read_settings(folder / ADAPTER_CONFIG)
     tensors = _tensors(folder / ADAPTER)
     plain = {key for key in tensors if key.endswith(_LINEAR)}
     if base is None and (other := sorted(tensors.keys() - plain)):
@@ -115,12 +108,22 @@ def _low_rank(
                 raise VectorError(f"{folder / ADAPTER} has {key} but no {module + second}; the adapter is incomplete")
             a, b = tensors.pop(key), tensors.pop(module + second)
             name = module.removeprefix(_PREFIX)
-            rank = a.shape[0]
-            alpha = float(_by_pattern(config.get("alpha_pattern"), name, config["lora_alpha"]))
+            rank = a.shape[0] if a.ndim else 0
+            if not rank:
+                raise VectorError(
+                    f"{folder / ADAPTER}: {key} has rank 0, so it changes nothing; make the adapter again"
+                )
+            alpha = stated(folder / ADAPTER_CONFIG, config, "alpha", name)
             scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
             if first in _EMBEDDING:  # PEFT adds (b @ a)ᵀ to an embedding's weight
                 a, b = b.T.contiguous(), a.T.contiguous()
-            deltas[f"{name}.weight"] = LowRankDelta(a.to(dtype), b.to(dtype) * scale)
+            delta = LowRankDelta(a.to(dtype), b.to(dtype) * scale)
+            if not (torch.isfinite(delta.a).all() and torch.isfinite(delta.b).all()):
+                raise VectorError(
+                    f"{folder}: factors of {name} are not finite in {dtype} at scale {scale:g} (alpha / rank); "
+                    "copy the whole folder again"
+                )
+            deltas[f"{name}.weight"] = delta
     return deltas
 
 
@@ -183,42 +186,6 @@ def _alike(first: Delta, second: Delta) -> bool:
 
 
 _ROWS = 4096
-
-
-_PLAIN_LORA: dict[str, tuple[object, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none", None),
-    "use_dora": (False, None),
-    "fan_in_fan_out": (False, None),
-    "trainable_token_indices": (None,),
-    "alora_invocation_tokens": (None, []),
-}
-
-
-def _require_plain_lora(folder: Path, config: dict[str, object]) -> None:
-    for key, allowed in _PLAIN_LORA.items():
-        if config.get(key) not in allowed:
-            raise VectorError(
-                f"{folder / ADAPTER_CONFIG}: {key}={config[key]!r} has no exact low-rank delta; "
-                "merge the adapter and extract from the two full models"
-            )
-    start = str(config.get("init_lora_weights"))
-    if start.lower().startswith(_CHANGES_BASE):
-        raise VectorError(
-            f"{folder / ADAPTER_CONFIG}: init_lora_weights={start!r} changed the base weights too, so the factors are "
-            "not the difference to the base; merge the adapter and extract from the two full models"
-        )
-
-
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-
-
-def _by_pattern(pattern: object, name: str, default: float) -> float:
-    if isinstance(pattern, dict):
-        for key, value in pattern.items():
-            if re.match(rf"(.*\.)?({key})$", name):  # as PEFT reads its patterns
-                return float(value)
-    return default
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

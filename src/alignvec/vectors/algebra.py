@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from alignvec.errors import VectorError
 from alignvec.vectors.card import Card
-from alignvec.vectors.vector import AlignmentVector, joined_licence
+from alignvec.vectors.vector import AlignmentVector, joined_error, joined_licence, joined_source
 
 
 def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
@@ -59,9 +59,17 @@ _UNSAVED: dict[str, object] = {"files": {}, "tensors": {}}
 
 
 def _of_sides(positive: AlignmentVector, negative: AlignmentVector, *, form: str, method: str) -> Card:
-    licence = joined_licence(positive.card, negative.card)
-    update = {"form": form, "method": method, "measured": None, "licence": licence, **_UNSAVED}
-    return positive.card.model_copy(update=update)
+    cards = (positive.card, negative.card)
+    recipe = positive.card.recipe
+    if recipe != negative.card.recipe:
+        recipe = {**recipe, "negative": negative.card.recipe}
+    joined = {
+        "recipe": recipe,
+        "licence": joined_licence(*cards),
+        "error": joined_error(*cards),
+        "source": joined_source(*cards),
+    }
+    return positive.card.model_copy(update={"form": form, "method": method, "measured": None, **joined, **_UNSAVED})
 
 
 def _require_single_pair(positive: AlignmentVector, negative: AlignmentVector) -> None:

@@ -1,7 +1,7 @@
 """A model folder's tensors, sharded or not, without loading them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ _INPUT_EMBEDDINGS = (
     "gpt_neox.embed_in.weight",
     "model.decoder.embed_tokens.weight",
 )
+_OUTPUT_HEADS = ("lm_head.weight", "embed_out.weight")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a model folder's weights.
 
     Raises:
-        VectorError: if a shard that the index names is missing, a file is truncated, or a tensor stands in two files.
+        VectorError: if a shard that the index names is missing or lies in another folder, a file is truncated, or a
+            tensor stands in two files.
     """
     paths = sorted(folder.glob("*.safetensors"))
     index = folder / INDEX
@@ -60,6 +62,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             wanted = sorted(set(map(str, weight_map.values())))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise VectorError(f"cannot read {index}: {error}; copy the whole folder again") from None
+        if outside := [name for name in wanted if Path(name).name != name]:
+            raise VectorError(
+                f"{index} names the shard {outside[0]!r}; shards must lie beside it, so put them all there"
+            )
         if missing := [name for name in wanted if not (folder / name).is_file()]:
             raise VectorError(
                 f"{folder} lacks {missing[0]}" + (f" and {len(missing) - 1} more shards" if missing[1:] else "") + ", "
@@ -77,14 +83,27 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             seen[entry.name] = path
     if index.is_file() and (absent := sorted(set(weight_map) - set(seen))):
         raise VectorError(f"{folder}: {INDEX} names {absent[0]}, which no shard holds; copy the whole folder again")
-    return Checkpoint(folder, files, bool(_config(folder).get("tie_word_embeddings")))
+    return Checkpoint(folder, files, _is_tied(folder, seen))
 
 
 def tied_twin(checkpoint: Checkpoint, name: str) -> str | None:
     """For an output head that is tied to the input embedding: the embedding's name; else None."""
-    if checkpoint.tied and name in ("lm_head.weight", "embed_out.weight"):
+    if checkpoint.tied and name in _OUTPUT_HEADS:
         return next((n for n in _INPUT_EMBEDDINGS if n in checkpoint.entries), None)
     return None
+
+
+def _is_tied(folder: Path, tensors: Collection[str]) -> bool:
+    config = _config(folder)
+    if "tie_word_embeddings" in config:
+        return bool(config["tie_word_embeddings"])
+    from transformers import AutoConfig
+
+    try:  # a key that has its architecture's default may be left out, and not every default is False
+        known = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return bool(known.get_text_config().tie_word_embeddings)
+    except Exception:  # whatever an unknown architecture or an odd value makes the library raise
+        return not any(head in tensors for head in _OUTPUT_HEADS)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import torch
+import xxhash
 
-from alignvec.errors import ConfigError
+from alignvec.errors import ConfigError, VectorError
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta, rank_for, refactored
 from alignvec.vectors.packed import to_signs, to_sparse
 from alignvec.vectors.vector import AlignmentVector, Deltas
@@ -90,14 +91,18 @@ def compress(
         svd: how singular vectors of a dense matrix are found; low-rank deltas are always exact.
         seed: of what is drawn at random.
         advance: told the tensors done.
+
+    Raises:
+        VectorError: if the vector is compressed already: its error would be told against itself, not the original.
     """
+    require_whole(vector)
     error = total = 0.0
 
     def side(deltas: Deltas) -> dict[str, Delta]:
         nonlocal error, total
         found: dict[str, Delta] = {}
-        for number, name in enumerate(sorted(deltas)):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        for name in sorted(deltas):
+            generator = torch.Generator().manual_seed(xxhash.xxh64_intdigest(f"{seed} {name}".encode()) >> 1)
             found[name] = compress_delta(deltas[name], form, svd=svd, generator=generator)
             off, whole = squared_error(deltas[name], found[name])
             error, total = error + off, total + whole
@@ -116,6 +121,19 @@ def compress(
         }
     )
     return AlignmentVector(card, positive, negative)
+
+
+def require_whole(vector: AlignmentVector) -> None:
+    """Check that a vector is not compressed.
+
+    Raises:
+        VectorError: if it is: what a second time loses beside the original could not be told.
+    """
+    if "compression" in vector.card.error:
+        raise VectorError(
+            f"vector {vector.name!r} is compressed already, and what a second time loses beside the original cannot "
+            "be told; compress the original"
+        )
 
 
 def compress_delta(

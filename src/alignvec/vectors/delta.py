@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
@@ -101,10 +102,45 @@ class DenseDelta(Delta):
         return (self.value[start:stop] if self.value.ndim else self.value).float()
 
 
-def add(first: Delta, second: Delta) -> Delta:
-    """Sum of two deltas of one weight: exact by concatenated factors where both are low-rank, else dense in float32.
+@dataclass(frozen=True, eq=False)
+class SumDelta(Delta):
+    """Sum of deltas of one shape, added up in float32 when it is asked for, so that parts on disk stay there."""
 
-    Concatenated factors of more rank than the weight can have are factored anew.
+    parts: tuple[Delta, ...]
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the weight."""
+        return self.parts[0].shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the sum takes in float32."""
+        return self.shape.numel() * torch.float32.itemsize
+
+    def scaled(self, factor: float) -> "SumDelta":
+        """The delta times `factor`."""
+        return SumDelta(tuple(part.scaled(factor) for part in self.parts))
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Rows of the sum, in float32."""
+        return reduce(torch.add, (part.rows(start, stop) for part in self.parts))
+
+    def stream(self, step: int) -> Iterator[torch.Tensor]:
+        """All rows in order, `step` at a time, each part streamed, so that parts on disk are checked."""
+        for blocks in zip(*(part.stream(step) for part in self.parts), strict=True):
+            yield reduce(torch.add, blocks)
+
+    def dense(self) -> torch.Tensor:
+        """The whole sum in float32; parts on disk are checked."""
+        return reduce(torch.add, (part.dense() for part in self.parts))
+
+
+def add(first: Delta, second: Delta) -> Delta:
+    """Sum of two deltas of one weight: exact by concatenated factors where both are low-rank, else in float32.
+
+    Concatenated factors of more rank than the weight can have are factored anew. Dense tensors are added here, other
+    forms when the sum is asked for.
 
     Raises:
         VectorError: if the shapes differ.
@@ -114,7 +150,9 @@ def add(first: Delta, second: Delta) -> Delta:
     if isinstance(first, LowRankDelta) and isinstance(second, LowRankDelta):
         total = LowRankDelta(torch.cat([first.a, second.a]), torch.cat([first.b, second.b], dim=1))
         return refactored(total) if total.rank > min(total.shape) else total
-    return DenseDelta(first.dense() + second.dense())
+    if isinstance(first, DenseDelta) and isinstance(second, DenseDelta):
+        return DenseDelta(first.dense() + second.dense())
+    return SumDelta((first, second))
 
 
 def refactored(delta: LowRankDelta, *, rank: int | None = None, energy: float = 1.0) -> LowRankDelta:

@@ -3,7 +3,7 @@
 A dense delta has the tensor's own name. Other forms are kept as components, such as `X::signs` and `X::scale`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -144,17 +144,16 @@ def _size(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _blocks(piece: Delta | torch.Tensor, step: int) -> Iterable[torch.Tensor]:
+    if isinstance(piece, Delta):
+        return piece.stream(step)  # streamed, so that what is read from a file is checked
+    return [piece[i : i + step] for i in range(0, len(piece), step)] if piece.ndim else [piece]
+
+
 def _write_one(stream: IO[bytes], name: str, piece: Delta | torch.Tensor, dtype: torch.dtype) -> tuple[str, float]:
     digest: Any = xxhash.xxh3_128()
-    rows = piece.shape[0] if piece.shape else 1
-    step = max(_CHUNK // max(piece.shape[1:].numel(), 1), 1)
     error = total = 0.0
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        if isinstance(piece, Delta):
-            exact = piece.rows(start, stop)
-        else:
-            exact = (piece[start:stop] if piece.ndim else piece).detach().cpu()
+    for exact in _blocks(piece, max(_CHUNK // max(piece.shape[1:].numel(), 1), 1)):
         stored = exact.detach().cpu().to(dtype).contiguous()
         if stored.is_floating_point():
             if not torch.isfinite(stored).all():

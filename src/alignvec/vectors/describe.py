@@ -1,7 +1,10 @@
 """A vector in words."""
 
+from collections import Counter
+
 from alignvec.vectors.card import METHODS, Card, Interval, Measurement
-from alignvec.vectors.delta import LowRankDelta
+from alignvec.vectors.delta import Delta, LowRankDelta
+from alignvec.vectors.packed import SignDelta, SparseDelta
 from alignvec.vectors.vector import AlignmentVector, Deltas
 
 
@@ -22,7 +25,7 @@ def describe(vector: AlignmentVector) -> str:
         lines.append(f"  settings  {settings}")
     if recipe := _recipe(card):
         lines.append(f"  recipe    {recipe}")
-    lines += [f"  {name.replace('_', ' ')} error at most {value:.1e}" for name, value in card.error.items()]
+    lines += [f"  {line}" for line in error_lines(card)]
     if card.source and (warning := card.source.warning()):
         lines.append(f"  warning   {warning}")
     if card.measured:
@@ -32,17 +35,38 @@ def describe(vector: AlignmentVector) -> str:
     return "\n".join(lines)
 
 
+def error_lines(card: Card) -> list[str]:
+    """What each lossy form of a vector costs in its weights, a line each."""
+    return [
+        f"{name.replace('_', ' ')}: {_ERRORS.get(name, 'relative error')} {e:.1e}" for name, e in card.error.items()
+    ]
+
+
+_ERRORS = {
+    "compression": "relative error over all tensors",
+    "storage_rounding": "relative error of a tensor at most",
+}
+
+
 def _tensors(vector: AlignmentVector) -> str:
     def one(deltas: Deltas) -> str:
         ranks = sorted({d.rank for d in deltas.values() if isinstance(d, LowRankDelta)})
-        dense = sum(not isinstance(d, LowRankDelta) for d in deltas.values())
-        low = len(deltas) - dense
-        parts = [f"{low} low-rank (rank {'-'.join(map(str, ranks))})"] if low else []
-        return ", ".join(parts + ([f"{dense} dense"] if dense else []))
+        counts = Counter(map(_form, deltas.values()))
+        forms = (form for form in ("low-rank", "dense", "sparse", "sign") if counts[form])
+        return ", ".join(
+            f"{counts[form]} {form}" + (f" (rank {'-'.join(map(str, ranks))})" if form == "low-rank" else "")
+            for form in forms
+        )
 
     if vector.negative is None:
         return one(vector.positive)
     return f"{one(vector.positive)} for λ > 0; {one(vector.negative)} for λ < 0"
+
+
+def _form(delta: Delta) -> str:
+    if isinstance(delta, LowRankDelta):
+        return "low-rank"
+    return "sparse" if isinstance(delta, SparseDelta) else "sign" if isinstance(delta, SignDelta) else "dense"
 
 
 def _recipe(card: Card) -> str:

@@ -8,13 +8,12 @@ from typing import Any
 
 from alignvec import demo_model
 from alignvec.errors import ModelError, VectorError
-from alignvec.models import DEMO, resolve
+from alignvec.models import DEMO, resolve, stated_licence
 from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
 from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.difference import difference
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
-from alignvec.vectors.model_card import stated_licence
 from alignvec.vectors.vector import AlignmentVector, check_targets
 
 

@@ -1,7 +1,5 @@
 """Whether a vector folder holds what its card states, looked at by itself, without its base."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,11 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from alignvec.errors import AlignvecError, VectorError
 from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
+from alignvec.vectors.adapter_settings import require_unit_scale
 from alignvec.vectors.card import Card
 from alignvec.vectors.delta import Delta
 from alignvec.vectors.deltafile import DENSE, open_deltas
 from alignvec.vectors.packed import SignDelta, SparseDelta
-from alignvec.vectors.store import CARD, NEGATIVE, load_card
+from alignvec.vectors.store import CARD, NEGATIVE, load_card, sha256
 from alignvec.vectors.tensorfile import DTYPES, Entry, Reader, read_header, tensor_bytes
 
 _TENSOR_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".gguf")
@@ -125,9 +124,8 @@ def _files(folder: Path, card: Card) -> str:
     for name, expected in card.files.items():
         if not (folder / name).is_file():
             raise VectorError(f"{name} is missing")
-        with (folder / name).open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
-                raise VectorError(f"{name} is damaged or was altered (its sha256 is not the card's)")
+        if sha256(folder / name) != expected:
+            raise VectorError(f"{name} is damaged or was altered (its sha256 is not the card's)")
     return f"{len(card.files)} with the card's sha256"
 
 
@@ -192,16 +190,7 @@ def _adapter_settings(folder: Path, card: Card) -> str:
     if not adapters:
         raise Skipped("it has no low-rank adapter")
     for side in adapters:
-        config = json.loads((folder / side / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
-        for name, delta in read_adapter(folder / side).items():
-            module, rank = name.removesuffix(".weight"), getattr(delta, "rank", None)
-            stated = ranks.get(module, config.get("r")), alphas.get(module, config.get("lora_alpha"))
-            if stated != (rank, rank) or config.get("use_rslora"):
-                raise VectorError(
-                    f"{side / ADAPTER_CONFIG} gives {module} rank {stated[0]} and alpha {stated[1]}, but its factors "
-                    f"have rank {rank} and scale 1"
-                )
+        require_unit_scale(folder / side / ADAPTER_CONFIG, read_adapter(folder / side))
     return "rank and scale are those of the factors"
 
 

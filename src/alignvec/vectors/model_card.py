@@ -1,13 +1,14 @@
 """The README.md of a vector on a Hugging Face hub, written from its card alone."""
 
 import re
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from alignvec import demo_model
 from alignvec.models import DEMO
 from alignvec.vectors.adapter import ADAPTER
 from alignvec.vectors.card import METHODS, Card, Interval, Measurement
 from alignvec.vectors.deltafile import DENSE
+from alignvec.vectors.describe import error_lines
 
 _HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 _HUB_LICENCES = (
@@ -37,23 +38,6 @@ def model_card(card: Card, *, repo_id: str | None = None) -> str:
         _identity(card),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def stated_licence(folder: Path) -> str | None:
-    """Licence in the front matter of the model card in a model's folder; None if there is none to read."""
-    import yaml
-    from huggingface_hub.repocard import metadata_load
-
-    try:
-        data = metadata_load(folder / "README.md") or {}
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    licence = data.get("license")
-    if licence == "other":
-        licence = data.get("license_name", licence)
-    if isinstance(licence, list):
-        return " AND ".join(map(str, licence)) or None
-    return None if licence is None else str(licence)
 
 
 def _front_matter(card: Card) -> str:
@@ -177,7 +161,7 @@ def _limits(card: Card) -> str:
     if card.measured:
         points = [point.coefficient for point in card.measured.curve]
         lines.append(f"Nothing is known of λ below {min(points):g} or above {max(points):g}.")
-    lines += [f"Largest {name.replace('_', ' ')} error: {value:.1e} (relative)." for name, value in card.error.items()]
+    lines += [f"{line[0].upper()}{line[1:]}." for line in error_lines(card)]
     lines += [_one_line(card.notes)] if card.notes else []
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from alignvec.errors import StorageError, VectorError
 from alignvec.files import atomic_folder, write_text
 from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, adapter_tensors, in_adapter, peft_config, read_adapter
+from alignvec.vectors.adapter_settings import require_unit_scale
 from alignvec.vectors.card import Card
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.deltafile import DENSE, Written, open_deltas, write_deltas
@@ -39,10 +39,11 @@ def save_vector(vector: AlignmentVector, folder: Path, *, dtype: torch.dtype | N
     require_free(folder)
     with atomic_folder(folder) as staging:
         written = {name: _write_side(deltas, staging / name, vector.card, dtype) for name, deltas in _sides(vector)}
-        files = {str(p.relative_to(staging)): _sha256(p) for p in sorted(staging.rglob("*.safetensors"))}
+        files = {str(p.relative_to(staging)): sha256(p) for p in sorted(staging.rglob("*.safetensors"))}
         error = dict(vector.card.error)
         if dtype is not None:
-            error["storage_rounding"] = max(side.rounding for side in written.values())
+            rounding = max(side.rounding for side in written.values())
+            error["storage_rounding"] = max(rounding, error.get("storage_rounding", 0.0))
         hashes = {str(Path(name) / DENSE): side.hashes for name, side in written.items() if side.hashes}
         card = vector.card.model_copy(update={"files": files, "tensors": hashes, "error": error})
         (staging / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
@@ -92,7 +93,8 @@ def load_vector(folder: Path, *, dtype: torch.dtype = torch.float32, lazy: bool 
             streamed.
 
     Raises:
-        VectorError: if a file is missing, truncated, altered or holds values that are not finite.
+        VectorError: if a file is missing, truncated, altered, not in the card or holds values that are not finite, or
+            if an adapter's settings scale its factors.
     """
     card = load_card(folder)
     if not card.files:
@@ -102,11 +104,10 @@ def load_vector(folder: Path, *, dtype: torch.dtype = torch.float32, lazy: bool 
         if not path.is_file():
             raise VectorError(f"vector {card.name!r} lacks {path}; copy the whole folder again")
         streamed = lazy and name in card.tensors
-        if not streamed and _sha256(path) != expected:
+        if not streamed and sha256(path) != expected:
             raise VectorError(f"{path} is damaged or was altered (its sha256 is not the card's); copy it again")
     positive, *negative = (
-        _read_side(folder / side, dtype, card.tensors.get(str(Path(side) / DENSE), {}), lazy)
-        for side in ["", NEGATIVE][: 2 if card.form == "hinged" else 1]
+        _read_side(folder, side, card, dtype, lazy) for side in ["", NEGATIVE][: 2 if card.form == "hinged" else 1]
     )
     return AlignmentVector(card, positive, *negative)
 
@@ -125,6 +126,12 @@ def find_vectors(folder: Path) -> dict[str, Path]:
             raise VectorError(f"{found[name]} and {place} are both named {name!r}; load one, or rename one in its card")
         found[name] = place
     return found
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content, as in a card's `files`."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sides(vector: AlignmentVector) -> list[tuple[str, Deltas]]:
@@ -156,12 +163,20 @@ def _write_side(deltas: Deltas, folder: Path, card: Card, dtype: torch.dtype | N
     return Written(hashes, rounding)
 
 
-def _read_side(folder: Path, dtype: torch.dtype, hashes: Mapping[str, str], lazy: bool) -> dict[str, Delta]:
+def _read_side(root: Path, side: str, card: Card, dtype: torch.dtype, lazy: bool) -> dict[str, Delta]:
+    folder = root / side
+    present = [file for file in (ADAPTER, DENSE) if (folder / file).is_file()]
+    for file in present:
+        if str(Path(side) / file) not in card.files:
+            raise VectorError(f"{folder / file} is not in {CARD}, so nothing vouches for it; remove it")
     deltas: dict[str, Delta] = {}
-    if (folder / ADAPTER).is_file():
+    if ADAPTER in present:
         deltas |= read_adapter(folder, dtype)
-    if (folder / DENSE).is_file():
-        for name, delta in open_deltas(folder / DENSE, hashes).items():
+        require_unit_scale(folder / ADAPTER_CONFIG, deltas)
+    if DENSE in present:
+        for name, delta in open_deltas(folder / DENSE, card.tensors.get(str(Path(side) / DENSE))).items():
+            if name in deltas:
+                raise VectorError(f"{folder}: {ADAPTER} and {DENSE} both change {name}; make the vector again")
             if lazy or not isinstance(delta, StoredDelta):
                 deltas[name] = delta
                 continue
@@ -172,8 +187,3 @@ def _read_side(folder: Path, dtype: torch.dtype, hashes: Mapping[str, str], lazy
     if not deltas:
         raise VectorError(f"{folder} holds neither {ADAPTER} nor {DENSE}")
     return deltas
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from alignvec.errors import VectorError
-from alignvec.vectors.card import Card
+from alignvec.vectors.card import Card, Source
 from alignvec.vectors.delta import Delta, add
 
 Deltas = Mapping[str, Delta]
@@ -136,13 +136,14 @@ class AlignmentVector:
 
 
 def _derived(*cards: Card) -> Card:
-    """Card of a vector made from others: what was recorded of them does not hold for it."""
+    """Card of a vector made from others: what was recorded of them does not hold for it, but it is no more exact."""
     return cards[0].model_copy(
         update={
             "method": "combined",
             "settings": {},
             "measured": None,
-            "error": {},
+            "error": joined_error(*cards),
+            "source": joined_source(*cards),
             "files": {},
             "tensors": {},
             "recipe": {"of": [card.name for card in cards]},
@@ -154,6 +155,28 @@ def _derived(*cards: Card) -> Card:
 def joined_licence(*cards: Card) -> str:
     """Licence of a vector made from these cards' vectors: all of theirs, each named once."""
     return " AND ".join(dict.fromkeys(card.licence for card in cards))
+
+
+def joined_error(*cards: Card) -> dict[str, float]:
+    """Errors of a vector made from these cards' vectors: of each name the largest."""
+    names = dict.fromkeys(name for card in cards for name in card.error)
+    return {name: max(card.error.get(name, 0.0) for card in cards) for name in names}
+
+
+_COARSEST_FIRST: Final = ("bfloat16", "float16", "float32")
+
+
+def joined_source(*cards: Card) -> Source | None:
+    """Source of a vector made from these cards' vectors: the worst of each figure, and all that was left out."""
+    sources = [card.source for card in cards if card.source]
+    if not sources:
+        return None
+    return Source(
+        grid=min((source.grid for source in sources), key=_COARSEST_FIRST.index),
+        zero_share=max(source.zero_share for source in sources),
+        delta_ulp=min(source.delta_ulp for source in sources),
+        left_out=list(dict.fromkeys(text for source in sources for text in source.left_out)),
+    )
 
 
 def _scaled(deltas: Deltas, factor: float) -> dict[str, Delta]:
