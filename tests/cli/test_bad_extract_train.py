@@ -1,12 +1,13 @@
 """A user's mistake with `extract` and `train`: models, names, places and recipes that cannot work."""
 
+import errno
+import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import Command, Done, assert_told, prepared
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 
@@ -71,10 +72,14 @@ def test_extract_tells_a_name_that_no_knob_can_have(
 def test_extract_tells_a_disk_that_fills_up_under_the_tensors(
     command: Command, tiny_folder: Path, aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:  # as safetensors tells it: no OSError
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("alignvec.vectors.store.save_file", full)
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", *a, **k: Full() if mode == "wb" else opened(self, mode, *a, **k)
+    )
     done = extract(command, tiny_folder, aligned, tmp_path / "v")
     assert_told(done, "StorageError", tmp_path / "v", "no space left on the device; free some space")
     assert not (tmp_path / "v").exists()
