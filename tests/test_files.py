@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from alignvec.errors import StorageError
 from alignvec.files import atomic_folder, storage_errors, write_text
@@ -156,3 +157,11 @@ def test_the_cause_of_a_failed_write_is_named_with_the_next_step(number: int, sa
 def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(KeyError, match="medical"), storage_errors(Path("x")):
         raise KeyError("medical")
+
+
+def test_a_full_disk_is_told_even_where_safetensors_hides_it(tmp_path: Path) -> None:
+    hidden = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(StorageError, match="no space left on the device"), storage_errors(tmp_path):
+        raise hidden
+    with pytest.raises(SafetensorError, match="header"), storage_errors(tmp_path):
+        raise SafetensorError("invalid header")
