@@ -73,7 +73,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(folder: Path, device: str
 
 @pytest.mark.parametrize("name", ["./none", "/none/such", "~/none", "../none", "a/b/c"])
 def test_a_missing_folder_is_not_looked_for_on_the_hub(no_network: list[str], name: str) -> None:
-    assert complaint(name) == f"no model folder at {name}; check --model"
+    assert complaint(name) == f"no model folder at {name}; check the path (--model, --base or --aligned)"
     assert no_network == []
 
 

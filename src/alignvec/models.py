@@ -63,7 +63,10 @@ def resolve(name: str) -> Path:
     if not folder.is_dir():
         folder = _from_hub(name)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json, so it is no Hugging Face model folder; check --model")
+        raise ModelError(
+            f"{folder} has no config.json, so it is no Hugging Face model folder; check the path (--model, --base or "
+            "--aligned)"
+        )
     if not list(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors weights; convert the model with save_pretrained first")
     return folder
@@ -135,7 +138,7 @@ def stated_licence(folder: Path) -> str | None:
 
 def _from_hub(name: str) -> Path:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"no model folder at {name}; check --model")
+        raise ModelError(f"no model folder at {name}; check the path (--model, --base or --aligned)")
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]

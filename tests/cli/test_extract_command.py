@@ -224,6 +224,19 @@ def test_rounded_sources_are_warned_of_on_stderr_with_figures(
     assert f"rounded to bfloat16, which hides small changes: {equal / entries:.0%} of the entries" in warning
 
 
+def test_a_rounded_fine_tune_of_a_base_that_was_not_is_noise_and_said_to_be(
+    command: Command, tiny_folder: Path, tmp_path: Path
+) -> None:
+    low = changed(tiny_folder, tmp_path / "low", rounded)
+    done = command("extract", "--base", tiny_folder, "--aligned", low, "--name", "tone", "--out", "v", "--json")
+    (warning,) = [line for line in done.err.splitlines() if line.startswith("warning:")]
+    before, after = load_file(tiny_folder / "model.safetensors"), load_file(low / "model.safetensors")
+    own = sum(float((b.bfloat16().double() - b.double()).square().sum()) for b in before.values())
+    change = sum(float((after[n].double() - b.double()).square().sum()) for n, b in before.items())
+    assert "the base was not" in warning
+    assert f"a difference of {(own / change) ** 0.5:.2f} times this vector's norm" in warning
+
+
 def test_a_float32_source_is_not_warned_of(command: Command, base: Path, tmp_path: Path) -> None:
     aligned = changed(base, tmp_path / "aligned", moved(0.1234567))
     done = command("extract", "--base", base, "--aligned", aligned, "--name", "tone", "--out", "v")

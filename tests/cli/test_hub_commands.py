@@ -42,7 +42,7 @@ def test_verify_prints_a_line_for_every_check(command: Command, folder: Path, ti
     done = command("verify", folder)
     assert (done.code, done.errors) == (0, [])
     name, *lines = done.out.splitlines()
-    assert name == "medical"
+    assert name == f"medical ({folder})"
     assert [line.split()[0] for line in lines] == ["ok"] * 3 + ["skipped"] + ["ok"] * 6 + ["skipped", "ok"]
     assert command("verify", folder, "--base", tiny_folder).code == 0
 

@@ -114,7 +114,7 @@ def test_a_run_measures_every_form_beside_the_vector_as_it_was(
     assert [(end.coefficient, end.level) for end in low.behaviour] == [(1.0, "expert"), (-1.0, "avoidance")]
     for form, result in zip(forms, (low, dense), strict=True):
         stored = load_vector(tmp_path / "out" / form.slug)
-        assert stored.name == "medical"
+        assert stored.name == f"medical-{form.slug}"
         assert stored.card.error["compression"] == result.weight_error
         for end in result.behaviour:
             margins = [

@@ -12,7 +12,7 @@ from merging import NORM, UP, WEIGHTS, grid, recipe, save, tensors_of, write_bas
 from alignvec import models
 from alignvec.errors import KnobError, ModelError, StorageError, VectorError
 from alignvec.merge.export import composition, export_peft
-from alignvec.merge.run import REPORT, MergeReport, merge
+from alignvec.merge.run import REPORT, MergedKnob, MergeReport, merge
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint
@@ -234,3 +234,27 @@ def test_a_damaged_base_is_refused(base: Path, one: Path, tmp_path: Path) -> Non
     with pytest.raises(ModelError, match=r"no \*.safetensors weights"):
         run(base, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_coefficient_that_rounding_has_changed_is_warned_of() -> None:
+    knob = {"layers": None, "density": 1.0, "source": "x"}
+    report = MergeReport.model_construct(
+        knobs={
+            "kept": MergedKnob(coefficient=0.5, realised=0.46, **knob),
+            "lost": MergedKnob(coefficient=0.1, realised=0.05, **knob),
+            "inflated": MergedKnob(coefficient=-0.1, realised=-0.5, **knob),
+            "noise": MergedKnob(coefficient=1.0, realised=1.0, source_warning="it was rounded", **knob),
+        },
+        method="sum",
+        normalize=False,
+        scale=1.0,
+        dtype="bfloat16",
+    )
+    first, second = report.warnings()
+    assert first == "model 'noise': it was rounded"
+    assert second.startswith(
+        "rounding to bfloat16 changed λ of lost, inflated by more than a tenth; --rounding stochastic"
+    )
+    assert (
+        report.model_copy(update={"method": "ties"}).warnings()[-1].startswith("the realised λ is measured for plain")
+    )

@@ -42,6 +42,7 @@ def export(
     import torch
 
     from alignvec.merge.export import composition, export_peft
+    from alignvec.models import resolve
     from alignvec.vectors.store import load_vector
 
     loaded = [load_vector(places[name]) for name in knobs]
@@ -61,3 +62,4 @@ def export(
     ranks = ", ".join(f"{count} of rank {rank}" for rank, count in report.ranks.items())
     error = f"relative error {report.relative_error:.1e}" if report.relative_error else "exact"
     typer.echo(f"{format_knobs(knobs)}: {report.tensors} tensors ({ranks}), {dtype}, {error}, saved to {out}")
+    typer.echo(f"apply it at scale 1 to the base in {resolve(model)}")

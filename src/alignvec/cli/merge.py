@@ -76,6 +76,8 @@ def merge(
             workers=workers,
             advance=lambda done, total: advance("merge (MB)", done / 1e6, total / 1e6),
         )
+    for warning in report.warnings():
+        typer.echo(f"warning: {warning}", err=True)
     if json:
         print_json(report)
         return

@@ -24,7 +24,7 @@ def verify(
         print_json(report)
     else:
         for vector in report.vectors:
-            typer.echo(vector.name or vector.folder)
+            typer.echo(f"{vector.name or 'no name'} ({vector.folder})")
             for check in vector.checks:
                 typer.echo(f"  {check.state:7}  {check.name:16}  {check.detail}")
     if report.failed:

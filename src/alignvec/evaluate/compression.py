@@ -214,6 +214,8 @@ def compress_forms(
     for form in forms:
         tensors = sum(len(part.deltas) for part in original.parts)
         small = compress(original, form, svd=svd, seed=seed, advance=partial(_tell, advance, str(form), tensors))
+        if len(forms) > 1:  # so that they can be loaded side by side
+            small = renamed(small, f"{original.name}-{form.slug}")
         save_vector(small, out / form.slug)
         after = scores(small, form.slug)
         changes = behaviours(original, before, after, levels) if before and after else []

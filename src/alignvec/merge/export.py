@@ -174,7 +174,7 @@ def _factors(vector: str, deltas: Deltas) -> dict[str, LowRankDelta]:
         if not isinstance(delta, LowRankDelta):
             raise VectorError(
                 f"vector {vector!r} changes {tensor} by more than low-rank factors, which no adapter holds; compress "
-                "it first: alignvec compress FOLDER --form rank=16 --out NEW"
+                "the original first: alignvec compress FOLDER --form rank=16 --out NEW"
             )
         found[tensor] = delta
     return found

@@ -37,6 +37,7 @@ class MergedKnob(BaseModel):
         realised: λ that the rounded weights have; None for methods other than the plain sum, and where vectors point
             the same way so that their shares cannot be told apart.
         source: hash over the vector's files, or fingerprint of the fine-tuned model.
+        source_warning: what rounding did to the difference of a fine-tuned model, if it matters.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +47,7 @@ class MergedKnob(BaseModel):
     layers: list[float] | None
     density: float
     source: str
+    source_warning: str | None = None
 
 
 class MergeReport(BaseModel):
@@ -74,6 +76,23 @@ class MergeReport(BaseModel):
     bytes: int
     plan: str
     provenance: Provenance
+
+    def warnings(self) -> list[str]:
+        """What a reader of the realised coefficients should know, a line each."""
+        found = [f"model {name!r}: {warning}" for name, knob in self.knobs.items() if (warning := knob.source_warning)]
+        off = [
+            name
+            for name, k in self.knobs.items()
+            if k.realised is not None and abs(k.realised - k.coefficient) > 0.1 * abs(k.coefficient)
+        ]
+        if off:
+            found.append(
+                f"rounding to {self.dtype or 'the dtype of the base'} changed λ of {', '.join(off)} by more than a "
+                "tenth; --rounding stochastic is right on average, --dtype float32 exact"
+            )
+        if self.method != "sum" or self.normalize or self.scale != 1.0:
+            found.append("the realised λ is measured for plain sums only")
+        return found
 
 
 def merge(
@@ -113,7 +132,12 @@ def merge(
         coefficient = _coefficient(vector, knob)
         term = _term(vector, name, coefficient, knob, base.entries, depth)
         knobs[name] = MergedKnob(
-            coefficient=coefficient, realised=None, layers=knob.layers, density=knob.density, source=_source(vector)
+            coefficient=coefficient,
+            realised=None,
+            layers=knob.layers,
+            density=knob.density,
+            source=_source(vector),
+            source_warning=vector.card.source.warning() if vector.card.source else None,
         )
         if term is not None:
             terms.append(term)
@@ -130,7 +154,9 @@ def merge(
     plan: dict[str, Any] = {
         "format_version": 1,
         "base": found,
-        "knobs": {name: knob.model_dump(mode="json", exclude={"realised"}) for name, knob in knobs.items()},
+        "knobs": {
+            name: knob.model_dump(mode="json", exclude={"realised", "source_warning"}) for name, knob in knobs.items()
+        },
         **settings,
     }
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()

@@ -93,21 +93,30 @@ class Source(_Strict):
         zero_share: share of entries of the changed tensors that are exactly equal.
         delta_ulp: median of |Δ| over the spacing of the grid at the aligned weight, where Δ is not zero.
         left_out: tensors that a policy left out, or took in part.
+        base_rounding: ‖round(θ_base) − θ_base‖/‖Δ‖ on that grid, over the changed tensors: how much of the difference
+            the base's own rounding would make without any training; 0 where the base is on the grid too.
     """
 
     grid: Literal["float32", "bfloat16", "float16"]
     zero_share: float
     delta_ulp: float
     left_out: Sequence[str]
+    base_rounding: float = 0.0
 
     def warning(self) -> str | None:
         """One line, if rounding has taken a visible part of the difference."""
+        if self.grid != "float32" and self.base_rounding > 0.1:
+            return (
+                f"the aligned model was rounded to {self.grid} and the base was not: rounding the base alone would "
+                f"make a difference of {self.base_rounding:.2f} times this vector's norm, so the vector is noise to "
+                "that degree; extract from a float32 checkpoint or the adapter, or against a base rounded alike"
+            )
         if self.grid == "float32" or (self.zero_share < 0.05 and self.delta_ulp > 4):
             return None
         return (
             f"the aligned model was rounded to {self.grid}, which hides small changes: {self.zero_share:.0%} of the "
             f"entries of the changed tensors are equal, and half of the others differ by no more than "
-            f"{self.delta_ulp:.0f} of its steps; extract from float32 checkpoints or the adapter, if there are any"
+            f"{self.delta_ulp:.2g} of its steps; extract from float32 checkpoints or the adapter, if there are any"
         )
 
 

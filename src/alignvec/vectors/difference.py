@@ -1,5 +1,6 @@
 """θ_aligned − θ_base of two checkpoints of one architecture, scanned tensor by tensor and left on disk."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def _pairs(old: Checkpoint, new: Checkpoint, allow: Collection[str]) -> tuple[li
         advice = "both must be checkpoints of one architecture"
         if all(policy for *_, policy in refused):
             advice = ", ".join(f"--allow {policy} to {POLICIES[policy]}" for policy in policies)
-            advice += f" (in a merge recipe: allow: [{', '.join(policies)}])"
+            advice += f" (in a merge recipe, beside the knob's model: allow: [{', '.join(policies)}])"
         names = {name for name, *_ in refused}
         raise VectorError(f"{new.folder} does not match {old.folder} in {len(names)} tensors: {shown}{more}; {advice}")
     return pairs, [text for _, text, _ in troubles]
@@ -122,7 +123,7 @@ def _scan(old: Checkpoint, new: Checkpoint, before: Entry, after: Entry, tally: 
             exact[dtype] = so_far and torch.equal(delta.to(dtype).float(), delta)
         zeros += int((delta == 0).sum())
         changed = changed or bool(delta.any())
-        tally.observe(b, delta)
+        tally.observe(a, b, delta)
     if not changed:
         return None
     tally.entries += rows * before.row_bytes // before.dtype.itemsize
@@ -141,10 +142,16 @@ class _Tally:
         default_factory=lambda: {torch.bfloat16: [], torch.float16: []}
     )
 
-    def observe(self, after: torch.Tensor, delta: torch.Tensor) -> None:
+    squares: dict[torch.dtype | None, float] = field(default_factory=lambda: defaultdict(float))
+    """‖Δ‖² under None, ‖round(θ_base) − θ_base‖² under the grid's dtype."""
+
+    def observe(self, before: torch.Tensor, after: torch.Tensor, delta: torch.Tensor) -> None:
         """Take in a block of rows that are not all equal."""
         for dtype, so_far in self.on_grid.items():
             self.on_grid[dtype] = so_far and torch.equal(after.to(dtype).float(), after)
+            if self.on_grid[dtype]:
+                self.squares[dtype] += (before.to(dtype).float() - before).square().sum().item()
+        self.squares[None] += delta.square().sum().item()
         flat, weight = delta.reshape(-1), after.reshape(-1)
         stride = max(flat.numel() // _SAMPLE, 1)
         flat, weight = flat[::stride], weight[::stride]
@@ -165,4 +172,5 @@ class _Tally:
             zero_share=self.zeros / self.entries,
             delta_ulp=float(sample.median()) if len(sample) else 0.0,
             left_out=left_out,
+            base_rounding=(self.squares[dtype] / self.squares[None]) ** 0.5 if dtype else 0.0,
         )

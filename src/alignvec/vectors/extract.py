@@ -14,6 +14,7 @@ from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.difference import difference
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
+from alignvec.vectors.store import NEGATIVE
 from alignvec.vectors.vector import AlignmentVector, check_targets
 
 
@@ -67,6 +68,8 @@ def extract(
         raise VectorError(f"a vector cannot be named {name!r}; use letters, digits, and . _ - after the first")
     reference = base_reference(base)
     adapter = Path(aligned).expanduser()
+    if (adapter / NEGATIVE).is_dir():
+        raise VectorError(f"{aligned} is a hinged vector, of which this would take one side; load it as it is")
     fields: dict[str, Any] = {"method": "one-sided", **card}
     if (adapter / ADAPTER_CONFIG).is_file():
         checkpoint = open_checkpoint(resolve(base))

@@ -176,6 +176,7 @@ def joined_source(*cards: Card) -> Source | None:
         zero_share=max(source.zero_share for source in sources),
         delta_ulp=min(source.delta_ulp for source in sources),
         left_out=list(dict.fromkeys(text for source in sources for text in source.left_out)),
+        base_rounding=max(source.base_rounding for source in sources),
     )
 
 
