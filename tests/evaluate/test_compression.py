@@ -136,7 +136,9 @@ def margin(model: KnobbedModel, rows: list[PreferenceRow], coefficient: float) -
         rewards = []
         for level in ("expert", "avoidance"):
             encoded = encode_replies(model.base.tokenizer, row.query, [row.responses[level]], max_length=512)
-            turned, base = (model.score([encoded], knobs).item() for knobs in ({"medical": coefficient}, {}))
+            turned, base = (
+                model.score([encoded], knobs).item() for knobs in (dict.fromkeys(model.vectors, coefficient), {})
+            )
             rewards.append((turned - base) / len(encoded.replies[0]))
         found.append(rewards[0] - rewards[1])
     return float(np.mean(found))
