@@ -1,6 +1,6 @@
 """A merged checkpoint written as a stream: rows are read, summed, rounded once and written, and then forgotten.
 
-Memory holds a few blocks of rows for every worker and the factors of the tensors at work, whatever the model's size.
+Memory holds a few blocks of rows for every worker, whatever the model's size, and the vectors' low-rank factors.
 The base's shards, tensor order and names are kept.
 """
 
