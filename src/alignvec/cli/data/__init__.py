@@ -1,0 +1,1 @@
+"""`alignvec data`: build, check, review and publish preference data."""

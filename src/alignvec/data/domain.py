@@ -1,0 +1,98 @@
+"""A domain file: topics, levels and the grid of personas that preference data is built from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from alignvec.data.schema import Text
+from alignvec.errors import DataError
+
+DOMAINS = Path(__file__).resolve().parents[3] / "recipes" / "domains"
+"""Folder of the domain files that come with the project."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+_Values = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Level(BaseModel):
+    """One level of a domain.
+
+    Attributes:
+        instruction: what a reply at this level does; goes into the teacher's and the judge's prompts.
+        words: fewest and most words of a reply.
+        answers: whether a reply at this level answers; then a refusal in it is a fault.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: Text
+    words: tuple[int, int]
+    answers: bool = True
+
+    @field_validator("words")
+    @classmethod
+    def _band(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 0 < value[0] < value[1]:
+            raise ValueError("needs [fewest, most] words with 0 < fewest < most")
+        return value
+
+
+class Domain(BaseModel):
+    """What preference data of one domain is built from.
+
+    Attributes:
+        name: short name, used in ids and file names.
+        description: what the domain's questions are about, in a few words.
+        language: ISO 639-1 code of the language that everything is written in.
+        topics: topics that queries rotate through.
+        personas: attribute to its values; personas are invented for cells of this grid.
+        keywords: words of which a persona from elsewhere must have one to belong to the domain.
+        levels: level to what it asks for, from the one that says least to the one that says most.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    description: Text
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")] = "en"
+    topics: _Values
+    personas: Mapping[Text, _Values]
+    keywords: tuple[Text, ...] = ()
+    levels: Mapping[Name, Level]
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Domain":
+        if len(self.levels) < 2:
+            raise ValueError("needs two levels or more")
+        if not self.personas:
+            raise ValueError("personas needs one attribute or more")
+        return self
+
+
+def load_domain(name: str) -> Domain:
+    """Read a domain by the name of a shipped one or the path of a YAML file.
+
+    Raises:
+        DataError: if there is no such domain, or its file is not valid.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = DOMAINS / f"{name}.yaml"
+        if not path.is_file():
+            have = ", ".join(sorted(found.stem for found in DOMAINS.glob("*.yaml"))) or "none"
+            raise DataError(f"no domain named {name!r} (have: {have}); name one, or a domain file of your own (.yaml)")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no domain file at {path}; check --domain") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read {path}: {error}; it must be YAML, see docs/data.md") from None
+    try:
+        return Domain.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path}: {where}: {first['msg']}; see docs/data.md") from None
