@@ -27,3 +27,11 @@ class ConfigError(AlignvecError):
 
 class StorageError(AlignvecError):
     """A file cannot be written: no space left, or the place is read-only."""
+
+
+class TeacherError(AlignvecError):
+    """The teacher endpoint cannot be reached, refuses, or does not answer; answers so far are kept."""
+
+
+class BudgetError(AlignvecError):
+    """The budget is used up; answers so far are kept."""

@@ -9,6 +9,7 @@ from alignvec.cli.chat import chat
 from alignvec.cli.compare import compare
 from alignvec.cli.compress import compress
 from alignvec.cli.convert import convert
+from alignvec.cli.data.app import app as data
 from alignvec.cli.demo import demo
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
@@ -33,6 +34,7 @@ MAKE = (train, extract, compress, merge, export, convert)
 USE = (demo, ask, chat, sweep, inspect, compare, verify, pull, push)
 for command in (*USE, *MAKE):
     app.command()(command)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from alignvec.data.confound import length_classifier, text_classifier, word_count
 from alignvec.data.load import SHIPPED, levels_of, load_rows
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import DataError
@@ -70,7 +71,7 @@ class LevelJudge:
 
 
 def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow], levels: Sequence[str]) -> LevelJudge:
-    """TF-IDF over words and word pairs, then logistic regression; deterministic.
+    """Train a text classifier, and beside it one that sees only word counts; deterministic.
 
     Args:
         train: rows to learn from.
@@ -80,10 +81,8 @@ def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow
     Raises:
         DataError: if a persona is in both.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    from sklearn.preprocessing import FunctionTransformer
 
     if shared := {r.persona for r in train} & {r.persona for r in held_out}:
         raise DataError(f"{len(shared)} personas are in the judge's training and held-out rows; split by persona")
@@ -93,17 +92,12 @@ def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow
                 f"row {row.id} has levels {', '.join(row.responses)}, but the judge needs {', '.join(levels)} in all"
             )
     texts, labels, _ = _flat(train, levels)
-    judge = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
-        LogisticRegression(C=10.0, max_iter=1000),
-    )
+    judge = text_classifier()
     try:
         judge.fit(texts, labels)
     except ValueError as error:
         raise DataError(f"no judge can be trained on {len(texts)} replies ({error}); use --generate 0") from error
-    length = make_pipeline(FunctionTransformer(_word_counts), StandardScaler(), LogisticRegression(max_iter=1000)).fit(
-        texts, labels
-    )
+    length = make_pipeline(FunctionTransformer(_word_counts), length_classifier()).fit(texts, labels)
     return LevelJudge(tuple(levels), _report(judge, length, len(texts), held_out, levels), judge)
 
 
@@ -147,4 +141,4 @@ def _flat(rows: Sequence[PreferenceRow], levels: Sequence[str]) -> tuple[list[st
 
 
 def _word_counts(texts: Sequence[str]) -> Any:
-    return np.array([[len(text.split())] for text in texts], dtype=np.float64)
+    return np.array([[word_count(text)] for text in texts], dtype=np.float64)

@@ -46,29 +46,36 @@ def load_ratings(path: Path) -> list[Rating]:
     Raises:
         DataError: if the file cannot be read or a line is malformed (a last line cut off by a kill is dropped).
     """
+    found: dict[tuple[str, str, str], Rating] = {}
     try:
-        content = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip() and (rating := parse_rating(path, number, line)):
+                    found[(rating.rater, *rating.reply)] = rating
     except FileNotFoundError:
         raise DataError(f"no ratings at {path}; `alignvec data review` makes some") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(f"cannot read {path}: {error}; it must be UTF-8 text, one JSON object a line") from None
-    lines = content.split("\n")
-    found: dict[tuple[str, str, str], Rating] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rating = Rating.model_validate(json.loads(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the line"
-            raise DataError(f"{path}:{number}: {where}: {first['msg']}; see docs/data.md for the schema") from None
-        except (ValueError, RecursionError):
-            if number == len(lines):
-                continue
-            raise DataError(f"{path}:{number}: not valid JSON; mend the line") from None
-        found[(rating.rater, *rating.reply)] = rating
     return list(found.values())
+
+
+def parse_rating(path: Path, number: int, line: bytes) -> Rating | None:
+    r"""One line of a ratings file; None if it has no line break and looks like a rating cut off by a kill.
+
+    Raises:
+        DataError: if the line is malformed in any other way.
+    """
+    try:
+        return Rating.model_validate(json.loads(line))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the line"
+        raise DataError(f"{path}:{number}: {where}: {first['msg']}; see docs/data.md for the schema") from None
+    except (ValueError, RecursionError):
+        # any other unfinished line may be the last one of a file that is no ratings file at all
+        if not line.endswith(b"\n") and line.startswith(b'{"rater"'[: len(line)]):
+            return None
+        raise DataError(f"{path}:{number}: not valid JSON; mend the line") from None
 
 
 def ratings_text(ratings: Iterable[Rating]) -> str:

@@ -1,0 +1,270 @@
+"""`alignvec data build`, and its steps alone: personas, queries, replies."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignvec.cli.common import JsonOption, LimitOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from alignvec.data.build.build import Job, PersonaChoice, Progress, Stage
+    from alignvec.data.build.report import BuildReport
+
+DomainOption = Annotated[str, typer.Option("--domain", help="medical, legal, financial, or a domain file (.yaml)")]
+OutOption = Annotated[Path, typer.Option("--out", help="folder of the build; the same command goes on there")]
+UrlOption = Annotated[str, typer.Option("--teacher-url", help="an OpenAI-compatible endpoint")]
+ModelOption = Annotated[str, typer.Option("--teacher-model", help="the model's name at the endpoint")]
+KeyOption = Annotated[str, typer.Option("--key-variable", help="environment variable that holds the API key")]
+InFlightOption = Annotated[int, typer.Option("--in-flight", min=1, help="most requests at once")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="seconds one attempt may take")]
+AttemptsOption = Annotated[int, typer.Option("--attempts", min=1, help="tries of a request that the endpoint fails")]
+RetriesOption = Annotated[int, typer.Option("--retries", min=0, help="times a text that fails a gate is asked anew")]
+SeedOption = Annotated[int, typer.Option("--seed", help="seed of the grid, the topics and every request")]
+PromptsOption = Annotated[Path | None, typer.Option("--prompts", help="folder of prompts; default: recipes/prompts")]
+BudgetTokensOption = Annotated[
+    int | None, typer.Option("--budget-tokens", min=1, help="most tokens in all, earlier runs in OUT included")
+]
+BudgetMoneyOption = Annotated[
+    float | None, typer.Option("--budget-money", min=0.0, help="most money in all; needs the prices")
+]
+PriceInOption = Annotated[float, typer.Option("--price-in", min=0.0, help="money per million prompt tokens")]
+PriceOutOption = Annotated[float, typer.Option("--price-out", min=0.0, help="money per million answer tokens")]
+EstimateOption = Annotated[bool, typer.Option("--estimate", help="print the estimate and ask for nothing")]
+PersonasOption = Annotated[int, typer.Option("--personas", min=1, help="how many personas")]
+PersonasFromOption = Annotated[
+    Path | None, typer.Option("--personas-from", help="file of personas: one a line, or .jsonl with a field persona")
+]
+PersonaHubOption = Annotated[
+    str | None, typer.Option("--persona-hub", help="PersonaHub's id or a local copy; chosen by the domain's keywords")
+]
+QueriesOption = Annotated[int, typer.Option("--queries-per-persona", min=1, help="queries of each persona")]
+JudgeModelOption = Annotated[
+    str | None, typer.Option("--judge-model", help="model that checks levels; default: the teacher")
+]
+JudgeUrlOption = Annotated[str | None, typer.Option("--judge-url", help="its endpoint; default: the teacher's")]
+NoJudgeOption = Annotated[bool, typer.Option("--no-judge", help="leave levels unchecked")]
+TemperatureOption = Annotated[float, typer.Option("--temperature", min=0.0, help="of the replies; 0 is greedy")]
+MaxTokensOption = Annotated[int, typer.Option("--max-tokens", min=1, help="longest reply, in tokens")]
+
+
+def build(
+    domain: DomainOption,
+    out: OutOption,
+    teacher_url: UrlOption,
+    teacher_model: ModelOption,
+    personas: PersonasOption = 50,
+    personas_from: PersonasFromOption = None,
+    persona_hub: PersonaHubOption = None,
+    queries_per_persona: QueriesOption = 2,
+    judge_model: JudgeModelOption = None,
+    judge_url: JudgeUrlOption = None,
+    no_judge: NoJudgeOption = False,
+    temperature: TemperatureOption = 0.7,
+    max_tokens: MaxTokensOption = 400,
+    retries: RetriesOption = 2,
+    seed: SeedOption = 0,
+    limit: LimitOption = None,
+    prompts: PromptsOption = None,
+    in_flight: InFlightOption = 16,
+    timeout: TimeoutOption = 120.0,
+    attempts: AttemptsOption = 6,
+    key_variable: KeyOption = "OPENAI_API_KEY",
+    budget_tokens: BudgetTokensOption = None,
+    budget_money: BudgetMoneyOption = None,
+    price_in: PriceInOption = 0.0,
+    price_out: PriceOutOption = 0.0,
+    estimate: EstimateOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Personas, queries and replies at every level, checked, split and described, into OUT.
+
+    Every answer of the teacher is kept: stopped or killed, the same command goes on and asks for nothing twice.
+    """
+    _run(("personas", "queries", "rows"), locals())
+
+
+def _step(stage: "Stage", doc: str, *, without: set[str]) -> Callable[..., None]:
+    """A command for one step: the options of `build` but those that other steps use."""
+
+    def command(**given: Any) -> None:
+        _run((stage,), given)
+
+    kept = [one for name, one in inspect.signature(build).parameters.items() if name not in without]
+    command.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in kept}
+    command.__doc__ = doc
+    return command
+
+
+_PERSONAS = {"personas", "personas_from", "persona_hub"}
+_JUDGE = {"judge_model", "judge_url", "no_judge", "temperature", "max_tokens"}
+personas = _step(
+    "personas",
+    "Personas alone, into OUT/personas.jsonl: invented over the domain's grid, or chosen from a file or PersonaHub.",
+    without={"queries_per_persona", *_JUDGE},
+)
+queries = _step(
+    "queries",
+    "Queries of the personas in OUT/personas.jsonl, into OUT/queries.jsonl.",
+    without={*_PERSONAS, *_JUDGE},
+)
+replies = _step(
+    "rows",
+    "Replies at every level to the queries in OUT/queries.jsonl, into OUT/rows.jsonl and OUT/dataset.",
+    without={"queries_per_persona", *_PERSONAS},
+)
+
+
+def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
+    from alignvec.data.build.build import build as run
+    from alignvec.data.build.settings import expected
+
+    job = _job(stages, given)
+    asked = expected(job.settings, job.personas, stages, invented=job.choice is None)
+    money = job.prices.cost(asked.prompt_tokens, asked.completion_tokens)
+    tokens = f"{asked.prompt_tokens:,} + {asked.completion_tokens:,} tokens"
+    line = f"about {asked.requests:,} requests, {tokens}, {money:.4g} in money, before retries"
+    if given["estimate"]:
+        if given["json"]:
+            print_json({**asked._asdict(), "money": money})
+        else:
+            typer.echo(line)
+        return
+    typer.echo(line, err=True)
+    with _bars(job, stages) as watch:
+        report = run(job, watch)
+    folder = _publish(job) if "rows" in stages else None
+    if given["json"]:
+        print_json({**report.model_dump(), "out": str(job.out), "dataset": None if folder is None else str(folder)})
+    else:
+        _print(report, stages, job.out, folder)
+
+
+def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
+    from alignvec.data.build.build import Job
+    from alignvec.data.build.prompts import load_prompts
+    from alignvec.data.build.settings import REPLY_SAMPLING, BuildSettings
+    from alignvec.data.domain import load_domain
+    from alignvec.data.schema import Sampling
+    from alignvec.data.teacher.budget import Limits, Prices
+    from alignvec.data.teacher.client import Endpoint
+
+    settings = BuildSettings(
+        domain=load_domain(given["domain"]),
+        prompts=load_prompts(given["prompts"]),
+        teacher=given["teacher_model"],
+        judge=None if given.get("no_judge") else given.get("judge_model") or given["teacher_model"],
+        seed=given["seed"],
+        queries_per_persona=given.get("queries_per_persona", 2),
+        retries=given["retries"],
+        reply_sampling=Sampling(
+            temperature=given.get("temperature", REPLY_SAMPLING.temperature),
+            top_p=REPLY_SAMPLING.top_p,
+            max_tokens=given.get("max_tokens", REPLY_SAMPLING.max_tokens),
+        ),
+    )
+    endpoint = Endpoint(
+        given["teacher_url"], given["in_flight"], given["timeout"], given["attempts"], given["key_variable"]
+    )
+    judge_url = given.get("judge_url")
+    limit, count = given["limit"], given.get("personas", 0)
+    return Job(
+        settings=settings,
+        out=given["out"],
+        stages=stages,
+        personas=min(count, limit) if limit else count,
+        endpoint=endpoint,
+        judge_endpoint=dataclasses.replace(endpoint, url=judge_url) if judge_url else None,
+        choice=_choice(given.get("personas_from"), given.get("persona_hub")),
+        prices=Prices(given["price_in"], given["price_out"]),
+        limits=Limits(given["budget_tokens"], given["budget_money"]),
+        limit=limit,
+    )
+
+
+def _choice(file: Path | None, hub: str | None) -> "PersonaChoice | None":
+    from alignvec.data.build.build import PersonaChoice
+    from alignvec.data.build.personas import PERSONA_HUB_LICENCE, persona_hub_texts, persona_texts
+    from alignvec.data.schema import PersonaSource
+    from alignvec.errors import ConfigError
+
+    if file is not None and hub is not None:
+        raise ConfigError("--personas-from and --persona-hub both name personas; use one")
+    if file is not None:
+        return PersonaChoice(lambda: persona_texts(file), PersonaSource(kind="file", name=file.name), by_keyword=False)
+    if hub is not None:
+        source = PersonaSource(kind="persona-hub", name=hub, licence=PERSONA_HUB_LICENCE)
+        return PersonaChoice(lambda: persona_hub_texts(hub), source, by_keyword=True)
+    return None
+
+
+def _publish(job: "Job") -> Path:
+    """Write OUT/dataset from OUT/rows.jsonl."""
+    from alignvec.data.build.build import rejected_by_stage
+    from alignvec.data.publish.card import write_dataset_folder
+
+    folder = job.out / "dataset"
+    write_dataset_folder(
+        job.out / "rows.jsonl",
+        folder,
+        report=rejected_by_stage(job.out),
+        language=job.settings.domain.language,
+    )
+    return folder
+
+
+@contextmanager
+def _bars(job: "Job", stages: tuple["Stage", ...]) -> Iterator[Callable[["Progress"], None]]:
+    """Bars of the stages on stderr, with throughput, tokens and money."""
+    from rich import progress
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+    per = job.settings.queries_per_persona
+    totals = {"personas": job.personas, "queries": job.personas * per, "rows": job.personas * per}
+    columns = (
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {stage: bars.add_task(stage, total=totals[stage] or None, note="") for stage in stages}
+
+        def watch(now: "Progress") -> None:
+            rate = now.answers / now.seconds if now.seconds > 0 else 0.0
+            note = f"{rate:.1f} answers/s, {now.cached:,} from before, {now.tokens:,} tokens, {now.money:.4g} in money"
+            for stage, task in tasks.items():
+                bars.update(task, completed=now.made.get(stage, 0), note=note if stage == stages[-1] else "")
+
+        yield watch
+
+
+def _print(report: "BuildReport", stages: tuple["Stage", ...], out: Path, folder: Path | None) -> None:
+    counted = {"personas": report.personas, "queries": report.queries}
+    counted |= {f"replies: {level}": counts for level, counts in report.replies.items()}
+    counted["rows"] = report.rows
+
+    def reasons(faults: dict[str, int]) -> str:
+        return ", ".join(f"{gate} {count}" for gate, count in faults.items()) or "-"
+
+    shown = [name for name in counted if name in stages or (name.startswith("replies") and "rows" in stages)]
+    rows = [[n, f"{counted[n].made:,}", reasons(counted[n].failed), reasons(counted[n].retried)] for n in shown]
+    print_table(["", "made", "rejected", "asked anew"], rows, title=f"{report.domain}: {out}")
+    spent = report.spending
+    typer.echo(
+        f"{spent.answers:,} answers in {spent.seconds:.1f} s, {spent.cached:,} kept from before; "
+        f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens, {spent.money:.4g} in money"
+    )
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    if folder is not None:
+        typer.echo(f"splits: {', '.join(f'{count} {split}' for split, count in report.splits.items())}")
+        typer.echo(
+            f"data: {out / 'rows.jsonl'}\nto publish: {folder}\nto review: alignvec data review {out / 'rows.jsonl'}"
+        )

@@ -1,0 +1,260 @@
+"""Personas, queries and replies as one stream; killed at any point, the same build goes on and pays nothing twice."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from alignvec.data.build.outputs import Outputs
+from alignvec.data.build.personas import chosen, invented
+from alignvec.data.build.plan import held, keep_plan
+from alignvec.data.build.queries import queries_of
+from alignvec.data.build.records import Persona, Query, Rejected, read_records
+from alignvec.data.build.replies import rows_of
+from alignvec.data.build.report import BuildReport, Spending, Tally
+from alignvec.data.build.settings import BuildSettings
+from alignvec.data.build.workplace import Workplace
+from alignvec.data.schema import SPLITS, PersonaSource, PreferenceRow
+from alignvec.data.teacher.budget import Budget, Limits, Prices
+from alignvec.data.teacher.cache import AnswerCache
+from alignvec.data.teacher.client import Endpoint, Teacher
+from alignvec.errors import BudgetError, DataError, TeacherError
+from alignvec.files import write_text
+
+Stage = Literal["personas", "queries", "rows"]
+STAGES: tuple[Stage, ...] = ("personas", "queries", "rows")
+STAGE_OF = {"persona": "personas", "query": "queries", "reply": "rows", "row": "rows"}
+"""What a rejected text wanted to be, and the stage that rejects it."""
+Made = TypeVar("Made", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class PersonaChoice:
+    """Personas that exist already.
+
+    Attributes:
+        texts: yields them.
+        source: where they come from.
+        by_keyword: whether only those with one of the domain's keywords are taken.
+    """
+
+    texts: Callable[[], Iterator[str]]
+    source: PersonaSource
+    by_keyword: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a build.
+
+    Attributes:
+        settings: what the data is made of.
+        out: folder of the build.
+        personas: how many personas.
+        endpoint: where the teacher is.
+        judge_endpoint: where the judge is; None if it is where the teacher is.
+        choice: personas that exist already; None to invent them.
+        stages: the steps to do; an earlier step's result is read from the folder.
+        prices: of tokens.
+        limits: of spending.
+        limit: use the first so many personas or queries of the folder only.
+    """
+
+    settings: BuildSettings
+    out: Path
+    personas: int
+    endpoint: Endpoint
+    judge_endpoint: Endpoint | None = None
+    choice: PersonaChoice | None = None
+    stages: tuple[Stage, ...] = STAGES
+    prices: Prices = field(default_factory=Prices)
+    limits: Limits = field(default_factory=Limits)
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        made: stage to how many are finished.
+        answers: answers that came over the network.
+        cached: answers that were there already.
+        tokens: spent in all.
+        money: spent in all.
+        seconds: since the start.
+    """
+
+    made: dict[str, int]
+    answers: int
+    cached: int
+    tokens: int
+    money: float
+    seconds: float
+
+
+def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> BuildReport:
+    """Run a job; its files are in `job.out` when it returns.
+
+    Raises:
+        DataError: if the folder holds another build, is in use, a step's input is missing, or nothing came out.
+        TeacherError: if the teacher fails; what is finished is written first.
+        BudgetError: if the budget is used up; what is finished is written first.
+    """
+    with held(job.out):
+        keep_plan(job.out, job.settings, job.stages)
+        outputs = Outputs(job.out, (*job.stages, "rejected"))
+        try:
+            report, stop = asyncio.run(_run(job, outputs, watch))
+            last = job.stages[-1]
+            made = getattr(report, last).made
+            if stop is None or made > _lines(job.out / f"{last}.jsonl"):
+                outputs.put_in_place()
+                write_text(job.out / "report.json", report.model_dump_json(indent=1) + "\n")
+        finally:
+            outputs.drop()
+    if stop is not None:
+        raise stop
+    if not made:
+        raise DataError(
+            f"no {last} came out; {job.out / 'rejected.jsonl'} has every text with the reason it was rejected"
+        )
+    return report
+
+
+async def _run(
+    job: Job, outputs: Outputs, watch: Callable[[Progress], None]
+) -> tuple[BuildReport, BudgetError | TeacherError | None]:
+    started, tally = time.monotonic(), Tally()
+    stop: BudgetError | TeacherError | None = None
+
+    def reject(rejected: Rejected) -> None:
+        tally.reject(rejected)
+        outputs.write("rejected", rejected)
+
+    for rejected in _of_other_stages(job):
+        reject(rejected)
+    async with AsyncExitStack() as stack:
+        cache = stack.enter_context(AnswerCache(job.out / "answers.sqlite"))
+        budget = Budget(job.prices, job.limits, cache.tokens())
+        endpoints = [await stack.enter_async_context(Teacher(job.endpoint, cache, budget))]
+        if job.judge_endpoint is not None:
+            endpoints.append(await stack.enter_async_context(Teacher(job.judge_endpoint, cache, budget)))
+        judge = endpoints[-1] if job.settings.judge else None
+        work = Workplace(job.settings, endpoints[0], judge, 2 * job.endpoint.in_flight, reject)
+
+        def progress() -> Progress:
+            return Progress(
+                made=dict(tally.made),
+                answers=sum(one.requests for one in endpoints),
+                cached=sum(one.cached for one in endpoints),
+                tokens=budget.prompt_tokens + budget.completion_tokens,
+                money=budget.money,
+                seconds=time.monotonic() - started,
+            )
+
+        async def counted(stage: Stage, records: AsyncIterator[Made]) -> AsyncIterator[Made]:
+            async for record in records:
+                tally.made[stage] += 1
+                if stage in job.stages:
+                    outputs.write(stage, record)
+                if isinstance(record, PreferenceRow):
+                    tally.splits[record.split] += 1
+                watch(progress())
+                yield record
+
+        try:
+            await _drain(job, work, counted)
+        except (BudgetError, TeacherError) as error:
+            stop = error
+        done = progress()
+        spending = Spending(
+            answers=done.answers,
+            cached=done.cached,
+            retries=dict(sum((one.retries for one in endpoints), Counter[str]())),
+            prompt_tokens=budget.prompt_tokens,
+            completion_tokens=budget.completion_tokens,
+            money=budget.money,
+            seconds=round(done.seconds, 3),
+        )
+    return _report(job, tally, spending, stop), stop
+
+
+async def _drain(job: Job, work: Workplace, counted: Callable[..., AsyncIterator[Any]]) -> None:
+    """Run the stages one behind the other, each working on what the one before it has made so far."""
+    records: AsyncIterator[Any]
+    if "personas" in job.stages:
+        records = counted("personas", _personas(job, work))
+    elif "queries" in job.stages:
+        records = counted("personas", _read(job, "personas", Persona))
+    if "queries" in job.stages:
+        records = counted("queries", queries_of(work, records))
+    elif "rows" in job.stages:
+        records = counted("queries", _read(job, "queries", Query))
+    if "rows" in job.stages:
+        records = counted("rows", rows_of(work, records))
+    async for _ in records:
+        pass
+
+
+def _personas(job: Job, work: Workplace) -> AsyncIterator[Persona]:
+    if job.choice is None:
+        return invented(work, job.personas)
+    return chosen(work, job.personas, job.choice.texts(), job.choice.source, by_keyword=job.choice.by_keyword)
+
+
+async def _read(job: Job, stage: Stage, kind: type[Made]) -> AsyncIterator[Made]:
+    made_by = f"`alignvec data {stage} --out {job.out}`"
+    for record in islice(read_records(job.out / f"{stage}.jsonl", kind, made_by=made_by), job.limit):
+        yield record
+
+
+def _of_other_stages(job: Job) -> Iterator[Rejected]:
+    """What the steps that are not run now have rejected before."""
+    path = job.out / "rejected.jsonl"
+    kept = {kind for kind, stage in STAGE_OF.items() if stage not in job.stages}
+    if kept and path.exists():
+        records = read_records(path, Rejected, made_by="a build", may_be_empty=True)
+        return (record for record in records if record.stage in kept)
+    return iter(())
+
+
+def rejected_by_stage(out: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts for a data set's card: stage to gate to the number of texts that are missing for it."""
+    counts: dict[str, Counter[str]] = {}
+    for rejected in read_records(out / "rejected.jsonl", Rejected, made_by="a build", may_be_empty=True):
+        if rejected.final:
+            counts.setdefault(rejected.stage, Counter())[rejected.gate] += 1
+    return {"rejected": {stage: dict(gates.most_common()) for stage, gates in counts.items()}}
+
+
+def _lines(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+def _report(job: Job, tally: Tally, spending: Spending, stop: Exception | None) -> BuildReport:
+    notes = []
+    made = tally.made["personas"]
+    if "personas" in job.stages and stop is None and made < job.personas:
+        notes.append(f"{made} personas of {job.personas}: no more passed the gates, see rejected.jsonl")
+    return BuildReport(
+        domain=job.settings.domain.name,
+        personas=tally.counts("personas"),
+        queries=tally.counts("queries"),
+        replies={level: tally.counts("replies", level) for level in job.settings.domain.levels},
+        rows=tally.counts("rows"),
+        splits={split: tally.splits[split] for split in SPLITS},
+        spending=spending,
+        stopped=None if stop is None else str(stop),
+        notes=notes,
+    )

@@ -1,0 +1,18 @@
+"""Cells of a grid, drawn so that every value of every attribute comes up equally often."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+
+def cycles(values: Sequence[str], seed: str) -> Iterator[str]:
+    """The values for ever, each once in a shuffled round before any comes again."""
+    generator = random.Random(seed)
+    while True:
+        yield from generator.sample(values, len(values))
+
+
+def cells(grid: Mapping[str, Sequence[str]], seed: int) -> Iterator[dict[str, str]]:
+    """Cells for ever; after n of them, no two values of one attribute differ by more than 1 in how often they came."""
+    streams = {name: cycles(values, f"{seed}/{name}") for name, values in grid.items()}
+    while True:
+        yield {name: next(stream) for name, stream in streams.items()}

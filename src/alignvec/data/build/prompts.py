@@ -1,0 +1,103 @@
+"""Prompts as published files: every step's text has a version, and a row records which one made it."""
+
+import hashlib
+import string
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alignvec.data.schema import Text
+from alignvec.errors import DataError
+
+PROMPTS = Path(__file__).resolve().parents[4] / "recipes" / "prompts"
+"""Folder of the prompts that come with the project."""
+
+Step = Literal["persona", "query", "reply", "judge"]
+FIELDS: dict[Step, frozenset[str]] = {
+    "persona": frozenset({"description", "language", "attributes"}),
+    "query": frozenset({"description", "language", "persona", "topic"}),
+    "reply": frozenset({"description", "language", "persona", "query", "instruction", "fewest", "most"}),
+    "judge": frozenset({"description", "language", "levels", "names", "query", "reply"}),
+}
+"""What a prompt of each step may name in braces."""
+
+Messages = tuple[tuple[str, str], ...]
+"""Chat messages as (role, content)."""
+
+
+class Prompt(BaseModel):
+    """One step's prompt; `{field}` in its texts is filled in, `{{` and `}}` are braces.
+
+    Attributes:
+        name: the step.
+        version: changes with every change of the texts.
+        system: system message.
+        user: user message.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Step
+    version: Text
+    system: Text
+    user: Text
+
+    @property
+    def reference(self) -> str:
+        """name/version#hash, the hash over the texts: an edited prompt shows even if its version was forgotten."""
+        digest = hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
+        return f"{self.name}/{self.version}#{digest[:8]}"
+
+    def messages(self, **fields: object) -> Messages:
+        """The filled-in chat messages."""
+        return (("system", self.system.format(**fields)), ("user", self.user.format(**fields)))
+
+
+class PromptSet(BaseModel):
+    """The prompts of all steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    persona: Prompt
+    query: Prompt
+    reply: Prompt
+    judge: Prompt
+
+
+def load_prompts(folder: Path | None = None) -> PromptSet:
+    """Read `persona.yaml`, `query.yaml`, `reply.yaml` and `judge.yaml` of a folder; default: the published ones.
+
+    Raises:
+        DataError: if a file is missing or malformed, or names a field that its step does not have.
+    """
+    place = folder or PROMPTS
+    return PromptSet.model_validate({step: _load(place / f"{step}.yaml", step) for step in FIELDS})
+
+
+def _load(path: Path, step: Step) -> Prompt:
+    try:
+        prompt = Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        named = {
+            field
+            for text in (prompt.system, prompt.user)
+            for _, field, _, _ in string.Formatter().parse(text)
+            if field is not None
+        }
+    except FileNotFoundError:
+        raise DataError(f"no prompt at {path}; a folder of prompts needs {', '.join(FIELDS)} (.yaml)") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{path}: {where}: {first['msg']}; see recipes/prompts") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read {path}: {error}; see recipes/prompts") from None
+    if prompt.name != step:
+        raise DataError(f"{path}: name is {prompt.name!r}, not {step!r}; name it after its step")
+    if unknown := sorted(named - FIELDS[step]):
+        raise DataError(
+            f"{path}: unknown field {{{unknown[0]}}} (have: {', '.join(sorted(FIELDS[step]))}); "
+            "write braces that are no field as {{ and }}"
+        )
+    return prompt

@@ -1,0 +1,34 @@
+"""Text that is broken whatever its level: empty, or caught in a loop."""
+
+import re
+from collections import Counter
+
+from alignvec.data.gates.candidate import Candidate
+
+MIN_WORDS = 3
+LOOP_SHARE = 0.25
+LOOP_RUN = 4
+
+
+def is_degenerate(reply: str) -> bool:
+    """Whether a reply is empty (under 3 words) or loops."""
+    return len(_words(reply)) < MIN_WORDS or loops(reply)
+
+
+def loops(text: str) -> bool:
+    """Whether over a quarter of a text's word 4-grams are repeats of earlier ones, or a word stands 4 times in a row."""
+    words = _words(text)
+    if any(len(set(words[i : i + LOOP_RUN])) == 1 for i in range(len(words) - LOOP_RUN + 1)):
+        return True
+    grams = Counter(tuple(words[i : i + 4]) for i in range(len(words) - 3))
+    total = sum(grams.values())
+    return total > 0 and (total - len(grams)) / total > LOOP_SHARE
+
+
+def loop(candidate: Candidate) -> str | None:
+    """Rejects a text that repeats itself, see `loops`."""
+    return "repeats itself" if loops(candidate.text) else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

@@ -1,0 +1,177 @@
+"""Argilla (version 2): a dataset folder out, its records back in.
+
+Create the dataset from the folder, and export the records when annotators are done; the flat form says which responses
+are drafts or discarded, the nested one (`dataset.records.to_json`) does not:
+
+    import argilla as rg
+    client = rg.Argilla(api_url=..., api_key=...)
+    dataset = rg.Dataset.from_disk("DIR", name="review", workspace="argilla", client=client)
+    ...
+    Path("records.json").write_text(json.dumps(dataset.records(with_responses=True).to_list(flatten=True)))
+
+Suggestions, and responses to questions other than `level` and `flag`, are not read.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from alignvec.data.load import levels_of
+from alignvec.data.review.exchange import (
+    INSTRUCTION,
+    Answer,
+    Imported,
+    checked,
+    ratings_from,
+    read_list,
+    replies_to_review,
+    reply_key,
+)
+from alignvec.data.review.ratings import FLAGS
+from alignvec.data.schema import PreferenceRow
+from alignvec.errors import DataError
+from alignvec.files import atomic_folder
+
+QUESTIONS = ("level", "flag")
+
+
+class _Response(BaseModel):
+    value: str | list[str] | None
+    user_id: str
+    status: Literal["draft", "submitted", "discarded"] | None = None
+
+
+class _Nested(BaseModel):
+    id: str | None
+    responses: dict[str, list[Any]]
+
+
+class _Flat(BaseModel):
+    """A record whose responses to a question are three lists: values, users, status; none where nobody responded."""
+
+    id: str | None
+    level: list[Any] | None = Field(None, alias="level.responses")
+    level_users: list[Any] | None = Field(None, alias="level.responses.users")
+    level_status: list[Any] | None = Field(None, alias="level.responses.status")
+    flag: list[Any] | None = Field(None, alias="flag.responses")
+    flag_users: list[Any] | None = Field(None, alias="flag.responses.users")
+    flag_status: list[Any] | None = Field(None, alias="flag.responses.status")
+
+
+def export(rows: Sequence[PreferenceRow], folder: Path, *, seed: int = 0, limit: int | None = None) -> int:
+    """Write a folder that `rg.Dataset.from_disk` reads; returns the number of records.
+
+    Raises:
+        DataError: if rows have different levels.
+        StorageError: if the place cannot be written.
+    """
+    replies = replies_to_review(rows, seed=seed, limit=limit)
+    records = [
+        {
+            "id": reply_key(reply),
+            "fields": {"query": reply.row.query, "reply": reply.row.responses[reply.level]},
+            "metadata": {"row_id": reply.row.id},
+            "suggestions": {},
+            "responses": {},
+            "vectors": {},
+        }
+        for reply in replies
+    ]
+    with atomic_folder(folder) as staging:
+        (staging / ".argilla").mkdir()
+        for name, content in (
+            ("records.json", records),
+            (".argilla/settings.json", settings(levels_of(rows))),
+            (".argilla/dataset.json", {"name": "review", "allow_extra_metadata": True}),
+        ):
+            (staging / name).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    return len(records)
+
+
+def settings(levels: Sequence[str]) -> dict[str, Any]:
+    """The dataset's settings: query and reply, a required question of level and one of flag, two raters a record."""
+    return {
+        "guidelines": INSTRUCTION + ", ".join(levels),
+        "fields": [_field("query"), _field("reply")],
+        "questions": [_question("level", levels, required=True), _question("flag", FLAGS, required=False)],
+        "metadata": [],
+        "vectors": [],
+        "allow_extra_metadata": True,
+        "distribution": {"strategy": "overlap", "min_submitted": 2},
+        "mapping": None,
+    }
+
+
+def read(path: Path, rows: Sequence[PreferenceRow], *, names: Mapping[str, str] | None = None) -> Imported:
+    """Ratings from exported records, nested or flat; raters are called by user id.
+
+    Drafts and discarded responses are left out and counted. The nested form has no status, so drafts in it are taken
+    too, and `Imported.notes` says so.
+
+    Args:
+        path: the export.
+        rows: rows whose replies were exported.
+        names: user id to the rater's name, where it shall be another.
+
+    Raises:
+        ConfigError: if a name is given for a user that is not in the file.
+        DataError: if the file is malformed, or a response is not about a reply and a level of these rows.
+    """
+    left_out: Counter[str] = Counter()
+    found = ratings_from(path, _answers(path, left_out), rows, names or {})
+    return Imported(found.ratings, left_out + found.left_out)
+
+
+def _answers(path: Path, left_out: Counter[str]) -> Iterator[Answer]:
+    for number, item in enumerate(read_list(path), start=1):
+        where = f"record number {number}"
+        if isinstance(item, dict) and "responses" in item:
+            record: _Nested | _Flat = checked(_Nested, item, path, where)
+        else:
+            record = checked(_Flat, item, path, where)
+        of_user: dict[str, dict[str, _Response]] = {}
+        for question in QUESTIONS:
+            for value in _values(record, question, path, where):
+                response = checked(_Response, value, path, f"{where}, question {question}")
+                of_user.setdefault(response.user_id, {})[question] = response
+        left_out["records without a response"] += not of_user
+        for user, given in of_user.items():
+            status = next(iter(given.values())).status
+            if status in ("draft", "discarded"):
+                left_out[f"{status} responses"] += 1
+                continue
+            chosen = {question: _choices(response.value) for question, response in given.items()}
+            place = f"{where}, user {user}"
+            yield Answer(place, record.id, user, chosen.get("level", ()), chosen.get("flag", ()))
+
+
+def _values(record: _Nested | _Flat, question: str, path: Path, where: str) -> list[Any]:
+    if isinstance(record, _Nested):
+        return record.responses.get(question, [])
+    columns = [getattr(record, question + end) or [] for end in ("", "_users", "_status")]
+    if len({len(column) for column in columns}) > 1:
+        raise DataError(
+            f"{path}: {where}: {question} has {len(columns[0])} responses of {len(columns[1])} users with "
+            f"{len(columns[2])} states; export the records again"
+        )
+    return [{"value": v, "user_id": user, "status": status} for v, user, status in zip(*columns, strict=True)]
+
+
+def _choices(value: str | list[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _field(name: str) -> dict[str, Any]:
+    return {"name": name, "title": name.capitalize(), "required": True, "settings": {"type": "text"}}
+
+
+def _question(name: str, options: Sequence[str], *, required: bool) -> dict[str, Any]:
+    choices = [{"value": option, "text": option} for option in options]
+    settings = {"type": "label_selection", "options": choices}
+    return {"name": name, "title": name.capitalize(), "required": required, "settings": settings}
