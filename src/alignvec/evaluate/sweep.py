@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from alignvec.data.gates.loop import is_degenerate
 from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import KnobError
-from alignvec.evaluate.degenerate import is_degenerate
 from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import JudgeReport, LevelJudge

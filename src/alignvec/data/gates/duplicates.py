@@ -37,7 +37,7 @@ class NearDuplicates:
         threshold: least Jaccard similarity of near-duplicates.
 
     Raises:
-        ConfigError: if the threshold is not above 0.2 and at most 1.
+        ConfigError: if the threshold is below about 0.26 or above 1.
         DataError: if the file is not such a store, or was made with a threshold that needs other bands.
         StorageError: if the file cannot be written.
     """
@@ -139,10 +139,12 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 def _rows_of_a_band(threshold: float) -> int:
     # A band agrees with probability s^rows; more rows mean fewer chance candidates, as long as few pairs are missed.
     fit = [
-        rows for rows in range(2, 11) if 0 < threshold <= 1 and (1 - threshold**rows) ** (PERMUTATIONS // rows) <= MISSES
+        rows
+        for rows in range(2, 11)
+        if 0 < threshold <= 1 and (1 - threshold**rows) ** (PERMUTATIONS // rows) <= MISSES
     ]
     if not fit:
-        raise ConfigError(f"near-duplicates cannot be found at a similarity of {threshold}; use 0.2 to 1")
+        raise ConfigError(f"near-duplicates cannot be found at a similarity of {threshold}; use 0.3 to 1")
     return fit[-1]
 
 

@@ -18,7 +18,8 @@ _MARKUP = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _TALK = re.compile(
-    rf"\b(?:here is|here's|here are|below is)\b[^.:]{{0,40}}\b(?:query|queries|persona|question|{_THING})\b(?=[^.?!]*:|\W*$)"
+    rf"\b(?:here is|here's|here are|below is)\b[^.:]{{0,40}}"
+    rf"\b(?:query|queries|persona|question|{_THING})\b(?=[^.?!]*:|\W*$)"
     rf"|\b(?:the|this|your|given|my|described) persona\b|\bpersona\s*:"
     rf"|^\W*(?:query|question|answer|reply|response|rewritten \w+|revised \w+)\W*:"
     rf"|\b(?:word count|word limit|words? long)\b|\(\d+ words\)|\bsystem prompt\b|\bas requested\b[,:]",

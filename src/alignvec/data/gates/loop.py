@@ -16,7 +16,7 @@ def is_degenerate(reply: str) -> bool:
 
 
 def loops(text: str) -> bool:
-    """Whether over a quarter of a text's word 4-grams are repeats of earlier ones, or a word stands 4 times in a row."""
+    """Whether over a quarter of the word 4-grams repeat earlier ones, or one word stands four times in a row."""
     words = _words(text)
     if any(len(set(words[i : i + LOOP_RUN])) == 1 for i in range(len(words) - LOOP_RUN + 1)):
         return True

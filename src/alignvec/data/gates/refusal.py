@@ -29,7 +29,7 @@ _DECLINES = re.compile(
     |\bas\san?\s(?:AI|artificial|large\ language|language\ model|virtual\ assistant|chatbot)
     |\bI(?:'m|\ am)\s(?:just\ |only\ )?an?\s(?:AI\b|artificial|language\ model|chatbot)
     |\b(?:not\s(?:be\s)?|in)appropriate\sfor\sme\sto\b
-    |\b(?:outside|beyond|against)\s(?:my|the\ scope\ of\ my)\s(?:scope|guidelines|polic|abilit|capabilit|expertise|remit)
+    |\b(?:outside|beyond|against)\s(?:my|the\ scope\ of\ my)\s(?:scope|guidelines|polic|abilit|capab|expertise|remit)
     |^(?:I'm\ |I\ am\ )?(?:so\ |very\ )?sorry,?\s(?:but\s)?(?:I|this|that)\s(?:can't|cannot|am\ not|is\ not|isn't)
     """,
     re.IGNORECASE | re.VERBOSE,

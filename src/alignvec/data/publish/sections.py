@@ -134,11 +134,11 @@ def _confound(statistics: "Statistics") -> str:
 
 
 def _report(report: Mapping[str, Any]) -> str:
-    rejected = report.get("rejected")
-    rows = [[" / ".join(path), _value(value)] for path, value in _leaves(rejected)] if rejected else []
-    other = {key: value for key, value in report.items() if key != "rejected"}
     parts = ["## Quality gates"]
-    parts += [_table(["rejected: step / reason", "count"], rows)] if rows else ["Nothing was rejected."]
+    if "rejected" in report:
+        rows = [[" / ".join(path), _value(value)] for path, value in _leaves(report["rejected"])]
+        parts += [_table(["rejected: step / reason", "count"], rows) if rows else "Nothing was rejected."]
+    other = {key: value for key, value in report.items() if key != "rejected"}
     if facts := [[" / ".join(path), _value(value)] for path, value in _leaves(other)]:
         parts += ["The build's report:", _table(["what", "value"], facts)]
     return "\n\n".join(parts)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from alignvec.data.load import levels_of
 from alignvec.data.review.exchange import (
@@ -46,20 +46,15 @@ class _Response(BaseModel):
 
 
 class _Nested(BaseModel):
-    id: str | None
+    id: str
     responses: dict[str, list[Any]]
 
 
 class _Flat(BaseModel):
-    """A record whose responses to a question are three lists: values, users, status; none where nobody responded."""
+    """Question to its responses: values, users, states."""
 
-    id: str | None
-    level: list[Any] | None = Field(None, alias="level.responses")
-    level_users: list[Any] | None = Field(None, alias="level.responses.users")
-    level_status: list[Any] | None = Field(None, alias="level.responses.status")
-    flag: list[Any] | None = Field(None, alias="flag.responses")
-    flag_users: list[Any] | None = Field(None, alias="flag.responses.users")
-    flag_status: list[Any] | None = Field(None, alias="flag.responses.status")
+    id: str
+    columns: dict[str, tuple[list[Any], list[Any], list[Any]]]
 
 
 def export(rows: Sequence[PreferenceRow], folder: Path, *, seed: int = 0, limit: int | None = None) -> int:
@@ -110,7 +105,7 @@ def read(path: Path, rows: Sequence[PreferenceRow], *, names: Mapping[str, str] 
     """Ratings from exported records, nested or flat; raters are called by user id.
 
     Drafts and discarded responses are left out and counted. The nested form has no status, so drafts in it are taken
-    too, and `Imported.notes` says so.
+    too, and a note says so.
 
     Args:
         path: the export.
@@ -122,43 +117,48 @@ def read(path: Path, rows: Sequence[PreferenceRow], *, names: Mapping[str, str] 
         DataError: if the file is malformed, or a response is not about a reply and a level of these rows.
     """
     left_out: Counter[str] = Counter()
-    found = ratings_from(path, _answers(path, left_out), rows, names or {})
-    return Imported(found.ratings, left_out + found.left_out)
+    notes: set[str] = set()
+    found = ratings_from(path, _answers(path, left_out, notes), rows, names or {})
+    return Imported(found.ratings, left_out + found.left_out, tuple(notes))
 
 
-def _answers(path: Path, left_out: Counter[str]) -> Iterator[Answer]:
+def _answers(path: Path, left_out: Counter[str], notes: set[str]) -> Iterator[Answer]:
     for number, item in enumerate(read_list(path), start=1):
         where = f"record number {number}"
-        if isinstance(item, dict) and "responses" in item:
-            record: _Nested | _Flat = checked(_Nested, item, path, where)
-        else:
-            record = checked(_Flat, item, path, where)
-        of_user: dict[str, dict[str, _Response]] = {}
-        for question in QUESTIONS:
-            for value in _values(record, question, path, where):
-                response = checked(_Response, value, path, f"{where}, question {question}")
-                of_user.setdefault(response.user_id, {})[question] = response
-        left_out["records without a response"] += not of_user
-        for user, given in of_user.items():
+        key, responses = _responses(item, path, where)
+        left_out["records without a response"] += not responses
+        for user, given in responses.items():
             status = next(iter(given.values())).status
             if status in ("draft", "discarded"):
                 left_out[f"{status} responses"] += 1
                 continue
+            if status is None:
+                notes.add("the file does not tell drafts from submitted responses; to_list(flatten=True) does")
             chosen = {question: _choices(response.value) for question, response in given.items()}
-            place = f"{where}, user {user}"
-            yield Answer(place, record.id, user, chosen.get("level", ()), chosen.get("flag", ()))
+            yield Answer(f"{where}, user {user}", key, user, chosen.get("level", ()), chosen.get("flag", ()))
 
 
-def _values(record: _Nested | _Flat, question: str, path: Path, where: str) -> list[Any]:
-    if isinstance(record, _Nested):
-        return record.responses.get(question, [])
-    columns = [getattr(record, question + end) or [] for end in ("", "_users", "_status")]
-    if len({len(column) for column in columns}) > 1:
-        raise DataError(
-            f"{path}: {where}: {question} has {len(columns[0])} responses of {len(columns[1])} users with "
-            f"{len(columns[2])} states; export the records again"
-        )
-    return [{"value": v, "user_id": user, "status": status} for v, user, status in zip(*columns, strict=True)]
+def _responses(item: Any, path: Path, where: str) -> tuple[str, dict[str, dict[str, _Response]]]:
+    """A record's id, and its responses by user and question."""
+    if isinstance(item, dict) and "responses" not in item:
+        ends = (".responses", ".responses.users", ".responses.status")
+        columns = {question: [item.get(question + end) or [] for end in ends] for question in QUESTIONS}
+        flat = checked(_Flat, {"id": item.get("id"), "columns": columns}, path, where)
+        if any(len({len(part) for part in column}) > 1 for column in flat.columns.values()):
+            raise DataError(f"{path}: {where}: not as many users and states as responses; export the records again")
+        names = ("value", "user_id", "status")
+        listed = {
+            q: [dict(zip(names, one, strict=True)) for one in zip(*c, strict=True)] for q, c in flat.columns.items()
+        }
+        record = _Nested(id=flat.id, responses=listed)
+    else:
+        record = checked(_Nested, item, path, where)
+    by_user: dict[str, dict[str, _Response]] = {}
+    for question in QUESTIONS:
+        for value in record.responses.get(question, []):
+            response = checked(_Response, value, path, f"{where}, question {question}")
+            by_user.setdefault(response.user_id, {})[question] = response
+    return record.id, by_user
 
 
 def _choices(value: str | list[str] | None) -> tuple[str, ...]:

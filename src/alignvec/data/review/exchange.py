@@ -47,16 +47,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Imported:
-    """Ratings from a tool's file, and how many of its answers are no ratings, by reason."""
+    """Ratings from a tool's file; how many of its answers are no ratings, by reason; what the file does not tell."""
 
     ratings: list[Rating]
     left_out: Counter[str]
+    notes: tuple[str, ...] = ()
 
 
 def reply_key(reply: Reply) -> str:
-    """Name of a reply in a tool: a hash of row, level and texts, so that it neither tells the level nor outlives a change.
+    """Name of a reply in a tool: a hash of row, level and texts, which tells nothing and does not outlive a change.
 
-    A field with the level would be seen: tools show all data of a task to whoever looks for it.
+    A field with the level would not be blind: Label Studio shows all data of a task to whoever looks for it.
     """
     told = json.dumps([reply.row.id, reply.level, reply.row.query, reply.row.responses[reply.level]])
     return hashlib.sha256(told.encode()).hexdigest()[:20]
@@ -122,8 +123,8 @@ def _rating(path: Path, answer: Answer, known: Mapping[str, Reply], names: Mappi
         raise DataError(f"{path}: {answer.where} has two levels ({', '.join(answer.levels)}); mend it in the tool")
     if answer.levels and answer.levels[0] not in reply.row.responses:
         raise DataError(
-            f"{path}: {answer.where} has level {answer.levels[0]!r}, and row {row} has {', '.join(reply.row.responses)}; "
-            "mend it in the tool"
+            f"{path}: {answer.where} has level {answer.levels[0]!r}, and row {row} has "
+            f"{', '.join(reply.row.responses)}; mend it in the tool"
         )
     return Rating(
         rater=names.get(answer.rater, answer.rater),

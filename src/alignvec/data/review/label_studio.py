@@ -111,7 +111,7 @@ def config(levels: Sequence[str]) -> str:
         xml.SubElement(view, "Text", name=name, value=f"${name}")
     level = xml.SubElement(view, "Choices", name="level", toName="reply", choice="single", showInline="true")
     for number, value in enumerate(levels, start=1):
-        xml.SubElement(level, "Choice", value=value, **({"hotkey": str(number)} if number < 10 else {}))
+        xml.SubElement(level, "Choice", {"value": value} | ({"hotkey": str(number)} if number < 10 else {}))
     flag = xml.SubElement(view, "Choices", name="flag", toName="reply", choice="single", showInline="true")
     for value in FLAGS:
         xml.SubElement(flag, "Choice", value=value)
@@ -132,14 +132,16 @@ def read(path: Path, rows: Sequence[PreferenceRow], *, names: Mapping[str, str] 
         DataError: if the file is malformed, or an annotation is not about a reply and a level of these rows.
     """
     left_out: Counter[str] = Counter()
-    found = ratings_from(path, _answers(path, left_out), rows, names or {})
-    return Imported(found.ratings, left_out + found.left_out)
+    notes: set[str] = set()
+    found = ratings_from(path, _answers(path, left_out, notes), rows, names or {})
+    return Imported(found.ratings, left_out + found.left_out, tuple(notes))
 
 
-def _answers(path: Path, left_out: Counter[str]) -> Iterator[Answer]:
+def _answers(path: Path, left_out: Counter[str], notes: set[str]) -> Iterator[Answer]:
     for number, item in enumerate(read_list(path), start=1):
         where = f"task {item.get('id', f'number {number}')}" if isinstance(item, dict) else f"task number {number}"
         if isinstance(item, dict) and "annotator" in item:
+            notes.add("JSON_MIN does not list skipped annotations; JSON does")
             yield from _minimal(checked(_Minimal, item, path, where), where, left_out)
         else:
             yield from _full(checked(_Task, item, path, where), path, where, left_out)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from alignvec.data.gates.loop import is_degenerate
 from alignvec.data.load import load_rows, shipped_file
-from alignvec.evaluate.degenerate import is_degenerate
 
 
 @pytest.mark.parametrize("reply", ["", "   \n", "...", "Yes.", "Ask them."])
