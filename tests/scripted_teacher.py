@@ -9,7 +9,9 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,25 @@ def _answer(fault: str | None, body: Body, answer: Callable[[Body], str]) -> tup
     if fault == "limits":
         return "200 OK", ["x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 200ms"], content
     return "200 OK", [], content
+
+
+@contextmanager
+def serving(*arguments: Any, **options: Any) -> Iterator[ScriptedTeacher]:
+    """A scripted teacher in a thread of its own; arguments are those of `ScriptedTeacher`."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def start() -> ScriptedTeacher:
+        return await ScriptedTeacher(*arguments, **options).__aenter__()
+
+    teacher = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    try:
+        yield teacher
+    finally:
+        asyncio.run_coroutine_threadsafe(teacher.__aexit__(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
 
 
 async def _main() -> None:

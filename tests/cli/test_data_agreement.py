@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from running import Command, assert_told, prepared
 
 from alignvec.data.load import SHIPPED
-from running import Command, assert_told, prepared
 
 SHIPPED_RATINGS = SHIPPED / "ratings.jsonl"
 
@@ -89,4 +89,4 @@ def test_mistakes(run: Command, tmp_path: Path, data_file: Path) -> None:
     assert_told(run("data", "agreement", tmp_path / "empty.jsonl"), "empty.jsonl", "no ratings")
     assert_told(run("data", "agreement", SHIPPED_RATINGS, "--rows", data_file), "--rows", "was rated")
     blocked = run("data", "agreement", SHIPPED_RATINGS, "--disputes", tmp_path / "file" / "x.jsonl")
-    assert_told(blocked, "cannot write", "a parent of it is a file")
+    assert_told(blocked, "cannot write", "a file is in the way")

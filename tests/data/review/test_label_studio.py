@@ -1,7 +1,7 @@
 """Label Studio: what goes out, and its JSON and JSON_MIN coming back.
 
-The simulated exports have the fields of Label Studio's export serializer and of the converter in label-studio-sdk 2.1.2,
-which was run on such a file to see what JSON_MIN looks like.
+The simulated exports have the fields of Label Studio's export serializer; the JSON_MIN ones are what the converter of
+label-studio-sdk 2.1.2 makes of them.
 """
 
 import json

@@ -5,6 +5,7 @@ import typer
 from alignvec.cli.data.agreement import agreement
 from alignvec.cli.data.build import build, personas, queries, replies
 from alignvec.cli.data.card import card
+from alignvec.cli.data.exchange import review_export, review_import
 from alignvec.cli.data.importing import import_
 from alignvec.cli.data.review import review
 from alignvec.cli.data.split import split
@@ -16,6 +17,8 @@ COMMANDS = {
     "queries": queries,
     "replies": replies,
     "review": review,
+    "review-export": review_export,
+    "review-import": review_import,
     "agreement": agreement,
     "split": split,
     "card": card,

@@ -16,7 +16,7 @@ from alignvec.data.build.outputs import Outputs
 from alignvec.data.build.personas import chosen, invented
 from alignvec.data.build.plan import held, keep_plan
 from alignvec.data.build.queries import queries_of
-from alignvec.data.build.records import Persona, Query, Rejected, read_records
+from alignvec.data.build.records import STAGE_OF, Persona, Query, Rejected, read_records
 from alignvec.data.build.replies import rows_of
 from alignvec.data.build.report import BuildReport, Spending, Tally
 from alignvec.data.build.settings import BuildSettings
@@ -30,8 +30,6 @@ from alignvec.files import write_text
 
 Stage = Literal["personas", "queries", "rows"]
 STAGES: tuple[Stage, ...] = ("personas", "queries", "rows")
-STAGE_OF = {"persona": "personas", "query": "queries", "reply": "rows", "row": "rows"}
-"""What a rejected text wanted to be, and the stage that rejects it."""
 Made = TypeVar("Made", bound=BaseModel)
 
 
@@ -110,7 +108,7 @@ def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> Build
     """
     with held(job.out):
         keep_plan(job.out, job.settings, job.stages)
-        outputs = Outputs(job.out, (*job.stages, "rejected"))
+        outputs = Outputs(job.out, job.stages)
         try:
             report, stop = asyncio.run(_run(job, outputs, watch))
             last = job.stages[-1]
@@ -137,7 +135,7 @@ async def _run(
 
     def reject(rejected: Rejected) -> None:
         tally.reject(rejected)
-        outputs.write("rejected", rejected)
+        outputs.reject(rejected)
 
     for rejected in _of_other_stages(job):
         reject(rejected)

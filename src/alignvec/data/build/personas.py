@@ -45,7 +45,7 @@ async def invented(work: Workplace, count: int) -> AsyncIterator[Persona]:
         )
 
         async def ask(attempt_number: int) -> Answer:
-            return await work.write(messages, PERSONA_SAMPLING, "persona", name, attempt_number)
+            return await work.write("persona", name, messages, PERSONA_SAMPLING, attempt_number)
 
         async def fault_of(text: str) -> Fault | None:
             return first_fault(Candidate(text, domain), PERSONA_GATES)

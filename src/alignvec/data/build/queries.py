@@ -34,7 +34,7 @@ async def queries_of(work: Workplace, personas: AsyncIterator[Persona]) -> Async
         )
 
         async def ask(number: int) -> Answer:
-            return await work.write(messages, QUERY_SAMPLING, "query", name, number)
+            return await work.write("query", name, messages, QUERY_SAMPLING, number)
 
         async def fault_of(text: str) -> Fault | None:
             return first_fault(Candidate(text, domain), QUERY_GATES)

@@ -77,6 +77,9 @@ class Rejected(BaseModel):
     final: bool
 
 
+STAGE_OF = {"persona": "personas", "query": "queries", "reply": "rows", "row": "rows"}
+"""What a rejected text wanted to be, and the stage that rejects it."""
+
 Record = TypeVar("Record", bound=BaseModel)
 
 

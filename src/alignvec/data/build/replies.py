@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from alignvec.data.build.attempts import Attempts, Fault, attempt
 from alignvec.data.build.records import Query, Rejected
 from alignvec.data.build.settings import JUDGE_SAMPLING
-from alignvec.data.build.workplace import Workplace
+from alignvec.data.build.workplace import URGENCY, Workplace
 from alignvec.data.gates.candidate import Candidate
 from alignvec.data.gates.gates import REPLY_GATES, first_fault
 from alignvec.data.publish.split import split_of
@@ -61,7 +61,7 @@ async def _reply(work: Workplace, query: Query, level: str) -> Attempts:
     )
 
     async def ask(number: int) -> Answer:
-        return await work.write(messages, settings.reply_sampling, "reply", query.id, level, number)
+        return await work.write("reply", query.id, messages, settings.reply_sampling, number, level)
 
     async def fault_of(text: str) -> Fault | None:
         found = first_fault(Candidate(text, domain, level=level, query=query.text), REPLY_GATES)
@@ -91,7 +91,7 @@ async def _level_fault(work: Workplace, query: Query, level: str, text: str) -> 
         max_tokens=JUDGE_SAMPLING.max_tokens,
         seed=derived_seed(settings.seed, "judge"),
     )
-    said = (await work.judge.ask(request)).text
+    said = (await work.judge.ask(request, (URGENCY["judge"], query.id))).text
     found = verdict(said, levels)
     if found == level:
         return None

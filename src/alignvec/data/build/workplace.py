@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alignvec.data.build.prompts import Messages
+from alignvec.data.build.prompts import Messages, Step
 from alignvec.data.build.records import Rejected
 from alignvec.data.build.settings import BuildSettings
 from alignvec.data.schema import Sampling
 from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.request import Answer, Request, derived_seed
+
+URGENCY: dict[Step, int] = {"judge": 0, "reply": 1, "query": 2, "persona": 3}
+"""What is nearest to a finished row goes first: a run that is stopped early has spent least on what it cannot use."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,19 @@ class Workplace:
     window: int
     reject: Callable[[Rejected], None]
 
-    async def write(self, messages: Messages, sampling: Sampling, *parts: object) -> Answer:
-        """The teacher's answer, with a seed that follows from the build's seed and `parts`."""
+    async def write(
+        self, step: Step, name: str, messages: Messages, sampling: Sampling, attempt: int, level: str = ""
+    ) -> Answer:
+        """The teacher's answer, with a seed that follows from the build's seed and what it is asked for.
+
+        Args:
+            step: which step asks.
+            name: id of the persona, query or row.
+            messages: the filled-in prompt.
+            sampling: how to sample.
+            attempt: from 0.
+            level: of a reply.
+        """
         settings = self.settings
         return await self.teacher.ask(
             Request(
@@ -39,6 +53,7 @@ class Workplace:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
-                seed=derived_seed(settings.seed, *parts),
-            )
+                seed=derived_seed(settings.seed, step, name, level, attempt),
+            ),
+            (URGENCY[step], name),
         )

@@ -29,8 +29,8 @@ class NearDuplicates:
     """Texts by key, asked for one that is nearly the same; kept in a file, so that memory does not grow with them.
 
     Two texts are near-duplicates if the Jaccard similarity of their sets of `SHINGLE` letters in a row (of words in
-    lower case, without punctuation) is at least the threshold. At 0.7 that is a query of 25 words with up to three
-    words changed, or two short questions that differ in one word, whatever the word means.
+    lower case, without punctuation) is at least the threshold. At 0.7 that is a query of 25 words with one or
+    two words changed, or two short questions that differ in one word, whatever the word means.
 
     Args:
         path: SQLite file, made if there is none; None for a temporary one.

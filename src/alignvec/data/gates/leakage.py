@@ -47,7 +47,7 @@ def _labels(levels: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(
         rf"^\W*{name}(?:[ -]level)?(?: {_THING})?\W*(?::|\n)"
         rf"|[(\[]\s*{name}(?: level)?\s*[)\]]"
-        rf"|\b{name}[ -]level\b|\blevel\W{{1,3}}{name}\b|\bas an? {name} {_THING}\b"
+        rf"|\b{name}[ -]level\b|\blevel\W{{1,3}}{name}\s*(?:[.,;:)\]]|$)|\bas an? {name} {_THING}\b"
         rf"|\b(?:this|the|my|an?) {name} {_THING}\b",
         re.IGNORECASE | re.MULTILINE,
     )

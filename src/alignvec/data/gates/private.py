@@ -23,6 +23,7 @@ _SSN = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])|(?<=SSN )\d{9}\b|(?<=SS
 _NINO = re.compile(r"\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?: ?\d\d){3} ?[A-D]\b")
 _IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)")
 _IPV6 = re.compile(r"(?<![\w:])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.IGNORECASE)
+_LONG_NUMBER = re.compile(rf"(?:\d\W{{0,4}}){{{TELEPHONE - 1}}}\d")
 
 
 def personal_data(candidate: Candidate) -> str | None:
@@ -73,7 +74,7 @@ def _addresses(text: str) -> Iterator[str]:
 
 
 def _telephones(text: str) -> Iterator[str]:
-    if _digits(text) < TELEPHONE:
+    if not _LONG_NUMBER.search(text):  # spares most texts a slow search for each region
         return
     for region in REGIONS:
         for found in phonenumbers.PhoneNumberMatcher(text, region):

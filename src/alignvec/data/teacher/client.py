@@ -17,6 +17,7 @@ from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.data.teacher.pace import Pace, backoff
 from alignvec.data.teacher.request import Answer, Request
+from alignvec.data.teacher.slots import Slots, Urgency
 from alignvec.errors import AlignvecError, ConfigError, TeacherError
 
 LARGEST_ANSWER = 4 << 20
@@ -84,7 +85,7 @@ class Teacher:
         self._endpoint = endpoint
         self._cache = cache
         self._pace = Pace()
-        self._slots = asyncio.Semaphore(endpoint.in_flight)
+        self._slots = Slots(endpoint.in_flight)
         self._failed_in_a_row = 0
         self._client = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
@@ -104,8 +105,12 @@ class Teacher:
     ) -> None:
         await self._client.close()
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: Request, urgency: Urgency = (0, "")) -> Answer:
         """The answer to a request, from the cache or the endpoint; kept before it is returned.
+
+        Args:
+            request: what to ask.
+            urgency: which of the requests that wait goes out first.
 
         Raises:
             NoAnswerError: if the endpoint refuses this request, or fails it at every attempt.
@@ -115,7 +120,7 @@ class Teacher:
         if (known := self._cache.get(request)) is not None:
             self.cached += 1
             return known
-        async with self._slots, self.budget.reserved(request):
+        async with self._slots.held(urgency), self.budget.reserved(request):
             answer = await self._insist(request)
             self._cache.put(request, answer)
             self.budget.charge(answer)

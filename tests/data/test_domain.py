@@ -1,0 +1,90 @@
+"""Domain files: the shipped ones, ones of users, faulty ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from alignvec.data.domain import DOMAINS, load_domain
+from alignvec.data.load import SHIPPED, load_rows
+from alignvec.data.schema import LEVELS
+from alignvec.errors import DataError
+
+OWN = {
+    "name": "gardening",
+    "description": "plants and soil",
+    "topics": ["roses", "compost"],
+    "personas": {"age": ["young", "old"]},
+    "levels": {
+        "brief": {"instruction": "Answer in one sentence.", "words": [5, 30]},
+        "long": {"instruction": "Explain.", "words": [40, 90]},
+    },
+}
+
+
+def own(folder: Path, **changes: object) -> str:
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in {**OWN, **changes}.items() if v is not None}))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["medical", "legal", "financial"])
+def test_the_shipped_domains_describe_the_shipped_data(name: str) -> None:
+    domain = load_domain(name)
+    assert domain.name == name
+    assert tuple(domain.levels) == LEVELS
+    assert [level.answers for level in domain.levels.values()] == [False, True, True]
+    rows = load_rows(SHIPPED / f"{name}.jsonl")
+    for level, asked in domain.levels.items():
+        words = [len(row.responses[level].split()) for row in rows]
+        inside = sum(asked.words[0] <= n <= asked.words[1] for n in words)
+        assert inside >= 0.99 * len(rows), (level, min(words), max(words))
+
+
+def test_every_shipped_recipe_is_short_and_parses() -> None:
+    paths = sorted(DOMAINS.glob("*.yaml"))
+    assert len(paths) >= 3
+    for path in paths:
+        assert len(path.read_text().splitlines()) < 25
+        assert load_domain(str(path)) == load_domain(path.stem)
+
+
+def test_levels_have_any_number_and_names(tmp_path: Path) -> None:
+    domain = load_domain(own(tmp_path))
+    assert list(domain.levels) == ["brief", "long"]
+    assert domain.language == "en"
+    assert domain.levels["brief"].answers
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"levels": {"one": {"instruction": "x", "words": [1, 2]}}}, "two levels"),
+        ({"levels": {**OWN["levels"], "bad": {"instruction": "x", "words": [9, 9]}}}, r"levels.bad.words"),  # type: ignore[dict-item]
+        ({"levels": {**OWN["levels"], "Bad Name": {"instruction": "x", "words": [1, 9]}}}, "Bad Name"),  # type: ignore[dict-item]
+        ({"topics": []}, "topics"),
+        ({"topics": None}, "topics"),
+        ({"personas": {}}, "personas"),
+        ({"personas": {"age": []}}, "personas.age"),
+        ({"language": "english"}, "language"),
+        ({"colour": "red"}, "colour"),
+        ({"name": "../up"}, "name"),
+    ],
+)
+def test_a_faulty_file_is_told_with_its_place(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        load_domain(own(tmp_path, **changes))
+    assert "own.yaml" in str(caught.value)
+
+
+def test_unknown_missing_and_unreadable_domains_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no domain named 'medcal' \(have: financial, legal, medical\)"):
+        load_domain("medcal")
+    with pytest.raises(DataError, match="no domain file"):
+        load_domain(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(DataError, match="must be YAML"):
+        load_domain(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(DataError, match="the file"):
+        load_domain(str(tmp_path / "list.yaml"))
