@@ -237,7 +237,9 @@ def as_jsonl(path: Path, records: Records) -> Path:
 
 def as_gz(path: Path, records: Records) -> Path:
     path = path.with_suffix(".jsonl.gz")
-    path.write_bytes(gzip.compress("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()))
+    path.write_bytes(
+        gzip.compress("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode("utf-8-sig"))
+    )
     return path
 
 

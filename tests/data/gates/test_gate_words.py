@@ -124,14 +124,14 @@ def test_a_levels_name_as_an_ordinary_word_is_fine(medical: Domain, text: str) -
     assert leakage(Candidate(text, medical, "expert", "query")) is None
 
 
-def test_six_words_of_an_instruction_are_a_copy_and_five_are_not(medical: Domain) -> None:
+def test_five_words_of_an_instruction_are_a_copy_and_four_are_not(medical: Domain) -> None:
     words = re.findall(r"\w+", medical.levels["generic"].instruction)
     assert words[:3] == ["Answer", "as", "a"]
-    five, six = " ".join(words[:5]), " ".join(words[:6])
-    assert leakage(Candidate(f"So. {five} should.", medical)) is None
-    found = leakage(Candidate(f"So. {six.upper()} should.", medical))
+    four, five = " ".join(words[:4]), " ".join(words[:5])
+    assert leakage(Candidate(f"So. {four} should.", medical)) is None
+    found = leakage(Candidate(f"So. {five.upper()} should.", medical))
     assert found is not None
-    assert "answer as a well informed friend" in found
+    assert "answer as a well informed" in found
 
 
 def test_levels_of_another_name_leak_by_that_name(medical: Domain) -> None:

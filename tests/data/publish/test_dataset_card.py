@@ -126,7 +126,7 @@ def test_what_is_missing_says_missing(tmp_path: Path) -> None:
         "0 of 2 rows say how they were made: missing.",
         "No report of a build was given: missing.",
         "No ratings were given: missing.",
-        "accuracy of missing (chance",
+        "predicts the level: missing",
         "| missing | missing |",
     ):
         assert line in text
@@ -215,3 +215,20 @@ def test_a_report_that_is_none_is_refused(tmp_path: Path, content: bytes) -> Non
         load_report(tmp_path / "report.json")
     with pytest.raises(DataError, match="no report at"):
         load_report(tmp_path / "none.json")
+
+
+def test_the_easiest_and_the_hardest_reply_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    heights: list[float] = []
+    draw = Axes.hist
+
+    def keep(self: Axes, values: Any, **options: Any) -> Any:
+        drawn = draw(self, values, **options)
+        heights.append(float(drawn[0].sum()))
+        return drawn
+
+    monkeypatch.setattr(Axes, "hist", keep)
+    replies = {"easy": "Go.", "hard": "Incomprehensibilities internationalization."}
+    write_dataset_folder(write(tmp_path / "rows.jsonl", [record(0, responses=replies)]), tmp_path / "set")
+    assert heights == [1.0] * 8  # two pictures, two levels, outline and filling

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,5 +145,19 @@ def test_a_file_that_somebody_replaced_is_read_anew(tmp_path: Path, rows: list[P
 def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path, rows: list[PreferenceRow]) -> None:
     with pytest.raises(StorageError, match="a folder is in the way"):
         Verdicts(tmp_path, rows)
-    with pytest.raises(StorageError, match=r"full|no space left"):
-        Verdicts(Path("/dev/full"), rows).save(rating(0))
+
+
+def test_a_full_disk_is_told_and_what_was_saved_stays(
+    tmp_path: Path, rows: list[PreferenceRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = Verdicts(tmp_path / "r.jsonl", rows)
+    verdicts.save(rating(0))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:20]))  # a write that a full disk cuts
+    with pytest.raises(StorageError, match="no space left"):
+        verdicts.save(rating(1))
+    monkeypatch.undo()
+    assert verdicts.of("ann") == [rating(0)]
+    verdicts.save(rating(2))
+    assert load_ratings(tmp_path / "r.jsonl") == [rating(0), rating(2)]
+    assert verdicts.saved == {"ann": 2}

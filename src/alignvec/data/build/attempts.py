@@ -10,6 +10,8 @@ from alignvec.data.teacher.request import Answer
 Fault = tuple[str, str]
 """Name of a gate and its reason."""
 
+REPEATED = "the teacher gave the same answer again, so it samples without regard to the seed"
+
 
 @dataclass
 class Attempts:
@@ -40,6 +42,8 @@ async def attempt(
 ) -> Attempts:
     """Ask for a text, at most `1 + retries` times, until it is whole and no gate faults it.
 
+    A teacher that repeats a faulty answer word for word is not asked again.
+
     Args:
         stage: what the text is for.
         name: id of the persona, query or row.
@@ -63,6 +67,8 @@ async def attempt(
             done.answer, done.text = answer, text
             return done
         gate, reason = fault
+        if done.rejected and text and text == done.rejected[-1].text:
+            reason, final = f"{reason}; {REPEATED}", True
         done.rejected.append(
             Rejected(
                 stage=stage, id=name, level=level, attempt=number, gate=gate, reason=reason, text=text, final=final

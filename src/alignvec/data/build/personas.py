@@ -48,7 +48,7 @@ async def invented(work: Workplace, count: int) -> AsyncIterator[Persona]:
             return await work.write("persona", name, messages, PERSONA_SAMPLING, attempt_number)
 
         async def fault_of(text: str) -> Fault | None:
-            return first_fault(Candidate(text, domain), PERSONA_GATES)
+            return first_fault(Candidate(text, domain, instructions=prompt.pieces), PERSONA_GATES)
 
         return number, cell, await attempt("persona", name, ask, fault_of, retries=settings.retries, clean=one_line)
 

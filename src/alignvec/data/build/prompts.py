@@ -50,6 +50,12 @@ class Prompt(BaseModel):
         digest = hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
         return f"{self.name}/{self.version}#{digest[:8]}"
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The fixed text between the fields; a writer that repeats it has not understood."""
+        parts = (string.Formatter().parse(text) for text in (self.system, self.user))
+        return tuple(piece for found in parts for piece, *_ in found if piece.strip())
+
     def messages(self, **fields: object) -> Messages:
         """The filled-in chat messages."""
         return (("system", self.system.format(**fields)), ("user", self.user.format(**fields)))

@@ -37,7 +37,7 @@ async def queries_of(work: Workplace, personas: AsyncIterator[Persona]) -> Async
             return await work.write("query", name, messages, QUERY_SAMPLING, number)
 
         async def fault_of(text: str) -> Fault | None:
-            return first_fault(Candidate(text, domain), QUERY_GATES)
+            return first_fault(Candidate(text, domain, instructions=prompt.pieces), QUERY_GATES)
 
         return item, await attempt("query", name, ask, fault_of, retries=settings.retries, clean=one_line)
 

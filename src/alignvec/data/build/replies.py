@@ -64,7 +64,8 @@ async def _reply(work: Workplace, query: Query, level: str) -> Attempts:
         return await work.write("reply", query.id, messages, settings.reply_sampling, number, level)
 
     async def fault_of(text: str) -> Fault | None:
-        found = first_fault(Candidate(text, domain, level=level, query=query.text), REPLY_GATES)
+        candidate = Candidate(text, domain, level, query.text, settings.prompts.reply.pieces)
+        found = first_fault(candidate, REPLY_GATES)
         return found or await _level_fault(work, query, level, text)
 
     return await attempt("reply", query.id, ask, fault_of, retries=settings.retries, level=level)

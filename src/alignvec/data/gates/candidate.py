@@ -15,12 +15,14 @@ class Candidate:
         domain: the domain it is for.
         level: the level a reply is meant to have; None for a persona or a query.
         query: the query a reply answers; None for a persona or a query.
+        instructions: what its writer was told besides the domain's levels.
     """
 
     text: str
     domain: Domain
     level: str | None = None
     query: str | None = None
+    instructions: tuple[str, ...] = ()
 
 
 Gate = Callable[[Candidate], str | None]

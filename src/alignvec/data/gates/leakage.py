@@ -1,14 +1,14 @@
 """Gate against a text that shows the instructions it was written from."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 from alignvec.data.domain import Domain
 from alignvec.data.gates.candidate import Candidate
 
-RUN = 6
-"""Words in a row that a text may not share with a level's instruction."""
+RUN = 5
+"""Words in a row that a text may not share with an instruction."""
 
 _THING = r"(?:answers?|repl(?:y|ies)|responses?)"
 _MARKUP = re.compile(
@@ -31,13 +31,14 @@ def leakage(candidate: Candidate) -> str | None:
     """Rejects a text that gives its instructions away.
 
     Those are chat markup, talk about the task ("Here is a query:"), a level's name as a label ("expert-level answer",
-    "Avoidance:") and `RUN` words in a row of a level's instruction. A level's name as an ordinary word is fine.
+    "Avoidance:") and `RUN` words in a row of an instruction. A level's name as an ordinary word is fine.
     """
     text = candidate.text.replace("’", "'")
     for pattern in (_MARKUP, _TALK, _labels(tuple(candidate.domain.levels))):
         if found := pattern.search(text):
             return f"gives the instructions away: {found[0].strip()!r}"
-    copied = next((run for run in _runs(text) if run in _instruction_runs(candidate.domain)), None)
+    told = _told(candidate.domain, candidate.instructions)
+    copied = next((run for run in _runs(text) if run in told), None)
     return f"copies an instruction: {copied!r}" if copied else None
 
 
@@ -53,12 +54,12 @@ def _labels(levels: tuple[str, ...]) -> re.Pattern[str]:
     )
 
 
-def _instruction_runs(domain: Domain) -> frozenset[str]:
-    return _all_runs(tuple(level.instruction for level in domain.levels.values()))
+def _told(domain: Domain, instructions: tuple[str, ...]) -> frozenset[str]:
+    return _all_runs((*instructions, *(level.instruction for level in domain.levels.values())))
 
 
 @lru_cache(maxsize=16)
-def _all_runs(texts: Iterable[str]) -> frozenset[str]:
+def _all_runs(texts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(run for text in texts for run in _runs(text))
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alignvec.data.publish.statistics import Statistics
 
 COLOURS = ("#b3541e", "#6b7a8f", "#1b6ca8", "#4d8b31", "#7b4ea3")
-_EASE = (-20, 121)
-"""Reading ease that is drawn; what is beyond is drawn at the edge."""
+_EASE = (-20, 125)
+"""Reading ease that is drawn; what is below is drawn at the edge, and above 121.22 there is none."""
 
 
 def plot_statistics(measured: "Measured", statistics: "Statistics", folder: Path) -> list[Path]:

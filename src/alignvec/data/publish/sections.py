@@ -118,13 +118,16 @@ def _levels(statistics: "Statistics") -> str:
 
 def _confound(statistics: "Statistics") -> str:
     confound = statistics.confound
-    lines = [
-        f"The number of words alone predicts the level of a reply with an accuracy of "
-        f"{_number(confound.by_word_count)} (chance: {confound.chance:.2f}; the words themselves, by TF-IDF on "
-        f"{statistics.sampled_rows} rows: {_number(confound.by_words)}; {confound.folds}-fold cross-validation over "
-        "personas). The further the first is above chance, the more a model tuned on these rows, or a judge, can "
-        "follow length in place of level."
-    ]
+    if confound.by_word_count is None:
+        lines = ["How well the number of words alone predicts the level: missing, as it takes two personas or more."]
+    else:
+        lines = [
+            "The number of words alone predicts the level of a reply with an accuracy of "
+            f"{confound.by_word_count:.2f} (chance: {confound.chance:.2f}; the words themselves, by TF-IDF on "
+            f"{statistics.sampled_rows} rows: {_number(confound.by_words)}; {confound.folds}-fold cross-validation "
+            "over personas). The further the first is above chance, the more a model tuned on these rows, or a "
+            "judge, can follow length in place of level."
+        ]
     lines += [
         f"{_cap(pair.higher)} is longer than {pair.lower} in {pair.longer:.1%} of rows; their histograms of words have "
         f"{pair.overlap:.0%} in common."
@@ -194,7 +197,7 @@ def _limits(statistics: "Statistics") -> str:
     lines += [
         "Facts in the replies were not checked: figures, doses, laws and prices can be wrong or out of date.",
         "It is not advice, medical, legal, financial or other, and must not be served as such.",
-        "Levels are those that the replies were written for; whether readers see them so is what a review tells.",
+        "Levels are as the rows name them; whether readers see them so is what a review tells.",
         "Personas do not stand for any population.",
     ]
     return "## Known limits\n\n" + "\n".join(f"- {_line(line)}" for line in lines)
