@@ -7,16 +7,18 @@ from pathlib import Path
 COMMANDS = (
     *("demo", "ask", "chat", "sweep", "inspect", "compare", "verify", "pull", "push"),
     *("train", "extract", "compress", "merge", "export", "convert"),
+    *("data build", "data personas", "data queries", "data replies", "data check", "data review", "data agreement"),
+    *("data review-export", "data review-import", "data split", "data card", "data import"),
 )
 HELP = """
 import sys
 from alignvec.cli.app import app
-for command in ([], *([name] for name in sys.argv[1:])):
+for command in ([], *(name.split() for name in sys.argv[1:])):
     try:
         app([*command, "--help"], prog_name="alignvec")
     except SystemExit as stop:
         assert stop.code == 0, command
-heavy = ("torch", "transformers", "gradio", "trl", "peft", "datasets", "sklearn", "matplotlib", "numpy")
+heavy = ("torch", "transformers", "gradio", "openai", "pyarrow", "trl", "peft", "datasets", "sklearn", "numpy")
 print(sorted(set(heavy) & sys.modules.keys()), file=sys.stderr)
 """
 

@@ -77,6 +77,21 @@ def test_a_faulty_file_is_told_with_its_place(tmp_path: Path, changes: dict[str,
     assert "own.yaml" in str(caught.value)
 
 
+def test_all_levels_of_a_query_are_asked_for_in_one_length_from_the_common_band(tmp_path: Path) -> None:
+    domain = load_domain("medical")
+    low = max(level.words[0] for level in domain.levels.values())
+    high = min(level.words[1] for level in domain.levels.values())
+    drawn = [{domain.length(level, f"row {n}", 3) for level in domain.levels} for n in range(400)]
+    assert all(len(one) == 1 for one in drawn)
+    lengths = {one.pop() for one in drawn}
+    assert min(lengths) == low < high == max(lengths)
+    assert len(lengths) == high - low + 1
+    apart = load_domain(own(tmp_path))
+    for level, asked in apart.levels.items():
+        lengths = {apart.length(level, f"row {n}", 0) for n in range(400)}
+        assert (min(lengths), max(lengths)) == asked.words
+
+
 def test_unknown_missing_and_unreadable_domains_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no domain named 'medcal' \(have: financial, legal, medical\)"):
         load_domain("medcal")

@@ -31,11 +31,11 @@ def rows_file(tmp_path: Path) -> Path:
         "".join(
             json.dumps(
                 {
-                    "id": f"vet-{i:03}",
+                    "id": f"qzrow-{i}",
                     "split": "test",
                     "domain": "veterinary",
                     "topic": "dogs",
-                    "persona": f"owner {i}",
+                    "persona": f"qzowner {i}",
                     "query": f"Why does my dog limp, asks number {i}?",
                     "responses": {
                         level: f"Reply {word}, number {i}." for level, word in zip(LEVELS, words, strict=True)
@@ -168,7 +168,15 @@ class Reader:
 
     def open(self, address: str) -> None:
         self.page.goto(address)
+        self.wait()
+
+    def reload(self) -> None:
+        self.page.reload()
+        self.wait()
+
+    def wait(self) -> None:
         self.page.wait_for_selector("#card .reply")
+        self.page.wait_for_timeout(300)  # the page takes no keys for a reply that nobody can have read yet
 
     @property
     def notice(self) -> str:
@@ -181,6 +189,7 @@ class Reader:
         for key in keys:
             self.page.keyboard.press(key)
         self.page.wait_for_function(f"before => {text} !== before", arg=before)
+        self.page.wait_for_timeout(300)
         return str(reply[0]) if reply else ""
 
 
@@ -190,7 +199,7 @@ def reader() -> Iterator[Reader]:
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield Reader(browser.new_page())
+        yield Reader(browser.new_context().new_page())
         browser.close()
 
 
@@ -235,8 +244,7 @@ def test_keys_reload_and_a_killed_server(server: Server, reader: Reader, wire: W
     said[changed] = (LEVELS[0], None)
     assert (reader.reply, reader.progress) == (sixth, "6 of 12")
 
-    reader.page.reload()
-    reader.page.wait_for_selector("#card .reply")
+    reader.reload()
     assert (reader.reply, reader.progress) == (sixth, "6 of 12")
     assert reader.press("s") == sixth
     assert reader.progress == "6 of 12"
@@ -285,7 +293,7 @@ def test_nothing_that_reaches_the_browser_tells_the_level(server: Server, reader
         if len(seen) > 1:
             for level in LEVELS:
                 assert level not in news
-        assert "vet-0" not in wire.received and "owner" not in wire.received
+        assert "qzrow" not in wire.received and "qzowner" not in wire.received
         page = wire.received
         reader.press("1")
     here = {address.split("/")[2] for address in reader.asked if not address.startswith(("data:", "blob:"))}
@@ -311,14 +319,13 @@ def test_several_raters_at_once_and_the_summary_as_json(server: Server, reader: 
             other.wait_for_selector("#card .notice")
         who.page.fill("#rater input", f" {name} ")
         who.page.keyboard.press("Enter")
-        who.page.wait_for_selector("#card .reply")
+        who.wait()
     expected = {}
     for _ in range(3):
         for who, name, key in ((reader, "ann", "1"), (second, "ben", "2")):
             reply = who.press(key)
             expected[(name, *written_for(server.rows, reply))] = LEVELS[int(key) - 1]
-    second.page.reload()  # the address remembers the name
-    second.page.wait_for_selector("#card .reply")
+    second.reload()  # the address remembers the name
     assert second.progress == "4 of 12"
     code, out = server.end(signal.SIGINT)
     assert code == 0
@@ -346,8 +353,8 @@ def test_on_a_phone_all_fits_and_the_level_buttons_are_in_reach(
     assert reader.page.evaluate("document.documentElement.scrollHeight") > 844
     for level in LEVELS:
         box = reader.page.get_by_role("button", name=level).bounding_box()
-        assert 0 <= box["x"] and box["x"] + box["width"] <= 390
-        assert 600 < box["y"] and box["y"] + box["height"] <= 844
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+        assert box["y"] > 600 and box["y"] + box["height"] <= 844
         assert box["height"] >= 44  # a finger's width
     colours = reader.page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, "

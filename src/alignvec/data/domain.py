@@ -1,5 +1,6 @@
 """A domain file: topics, levels and the grid of personas that preference data is built from."""
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,18 @@ class Domain(BaseModel):
     personas: Mapping[Text, _Values]
     keywords: tuple[Text, ...] = ()
     levels: Mapping[Name, Level]
+
+    def length(self, level: str, name: str, seed: int) -> int:
+        """Words to ask for in a reply to the query `name`: drawn from what all levels' bands have in common.
+
+        So all levels of a query are asked for in one length, and length does not give the level away. If the bands
+        have nothing in common, it is drawn from the level's own.
+        """
+        bands = [one.words for one in self.levels.values()]
+        fewest, most = max(low for low, _ in bands), min(high for _, high in bands)
+        if fewest > most:
+            fewest, most = self.levels[level].words
+        return random.Random(f"{seed}/length/{name}").randint(fewest, most)
 
     @model_validator(mode="after")
     def _enough(self) -> "Domain":

@@ -1,5 +1,6 @@
 """The ratings file: several writers, kills and foreign lines."""
 
+import itertools
 import json
 import logging
 import os
@@ -56,7 +57,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path, data_file: Pa
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 3 * 2 * 16 * 3
-    switches = sum(a["rater"] != b["rater"] for a, b in zip(lines, lines[1:], strict=False))
+    switches = sum(a["rater"] != b["rater"] for a, b in itertools.pairwise(lines))
     assert switches > 1, "the writers did not overlap, so nothing was tested"
     last = load_ratings(out)
     assert len(last) == 2 * 16 * 3

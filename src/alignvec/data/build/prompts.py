@@ -18,7 +18,7 @@ Step = Literal["persona", "query", "reply", "judge"]
 FIELDS: dict[Step, frozenset[str]] = {
     "persona": frozenset({"description", "language", "attributes"}),
     "query": frozenset({"description", "language", "persona", "topic"}),
-    "reply": frozenset({"description", "language", "persona", "query", "instruction", "fewest", "most"}),
+    "reply": frozenset({"description", "language", "persona", "query", "instruction", "length"}),
     "judge": frozenset({"description", "language", "levels", "names", "query", "reply"}),
 }
 """What a prompt of each step may name in braces."""

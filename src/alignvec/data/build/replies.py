@@ -49,15 +49,14 @@ def verdict(answer: str, levels: Iterable[str]) -> str | None:
 
 async def _reply(work: Workplace, query: Query, level: str) -> Attempts:
     settings = work.settings
-    domain, asked = settings.domain, settings.domain.levels[level]
+    domain = settings.domain
     messages = settings.prompts.reply.messages(
         description=domain.description,
         language=domain.language,
         persona=query.persona.text,
         query=query.text,
-        instruction=asked.instruction,
-        fewest=asked.words[0],
-        most=asked.words[1],
+        instruction=domain.levels[level].instruction,
+        length=domain.length(level, query.id, settings.seed),
     )
 
     async def ask(number: int) -> Answer:

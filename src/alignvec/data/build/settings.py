@@ -74,8 +74,8 @@ def expected(settings: BuildSettings, personas: int, stages: Collection[str], *,
         steps.append((queries, _tokens(settings.prompts.query) + _said(PERSONA_WORDS), _said(QUERY_WORDS)))
     if "rows" in stages:
         kinds = sum(len(level.instruction) // 4 + 4 for level in domain.levels.values())
-        for level in domain.levels.values():
-            words = sum(level.words) // 2
+        for name, level in domain.levels.items():
+            words = domain.length(name, "", settings.seed)
             prompt = _tokens(settings.prompts.reply) + len(level.instruction) // 4 + _said(QUERY_WORDS)
             steps.append((queries, prompt, _said(words)))
             if settings.judge:

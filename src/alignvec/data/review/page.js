@@ -1,5 +1,6 @@
 // Keys of the review page: 1..9 levels, f then 1..9 (or shift+1..9) problems, u back, s skip, h meaning of the levels.
 (() => {
+  const UNREAD = 250; // milliseconds in which nobody has read a new reply: a second press was meant for the one before
   const one = (selector) => document.querySelector(selector);
   const press = (element) => element && element.offsetParent && element.click();
   const inFlags = (element) => element.closest("#flags") !== null;
@@ -54,7 +55,7 @@
     if (event.repeat || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (typing(event.target)) {
       if (event.key === "Enter" || event.key === "Escape") event.target.blur();
-    } else if (act(event)) event.preventDefault();
+    } else if (performance.now() - since >= UNREAD && act(event)) event.preventDefault();
   });
 
   // a mouse leaves the focus where it clicked; digits and Enter shall mean levels and verdicts again
@@ -64,10 +65,13 @@
 
   // a new reply is read from its beginning
   let reply = "";
+  let since = 0;
   new MutationObserver(() => {
     const now = one("#card .reply")?.textContent ?? "";
-    if (now !== reply) scrollTo(0, 0);
+    if (now === reply) return;
     reply = now;
+    since = performance.now();
+    scrollTo(0, 0);
   }).observe(document, { childList: true, subtree: true, characterData: true });
 
   // the name stays in the address, so that a reload goes on as the same rater
