@@ -25,6 +25,7 @@ bench: install
 	$(BIN)/python benchmarks/mixed_batch.py
 	$(BIN)/python benchmarks/knob_turn.py
 	$(BIN)/python benchmarks/merge.py
+	$(BIN)/python benchmarks/data_build.py
 
 lint: install
 	$(BIN)/ruff check .

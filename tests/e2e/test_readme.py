@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripted_teacher import serving
+
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 LONG = ("make ", "alignvec demo")
@@ -33,15 +35,16 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
     for name in ("vectors", "recipes", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "160"}
-    for line in commands():
-        if line.startswith(LONG):
-            continue
-        done = subprocess.run(
-            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
-        assert done.stdout.strip(), f"{shlex.split(line)[:2]} printed nothing"
+    with serving() as teacher:
+        environment = {**os.environ, "PATH": path, "COLUMNS": "160", "TEACHER_URL": teacher.url}
+        for line in commands():
+            if line.startswith(LONG):
+                continue
+            done = subprocess.run(
+                line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+            assert done.stdout.strip(), f"{shlex.split(line)[:2]} printed nothing"
 
 
 def test_the_demo_answers_measures_and_draws(tmp_path: Path) -> None:

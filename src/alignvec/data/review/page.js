@@ -74,11 +74,12 @@
     scrollTo(0, 0);
   }).observe(document, { childList: true, subtree: true, characterData: true });
 
-  // the name stays in the address, so that a reload goes on as the same rater
+  // a new name begins its own queue, and stays in the address, so that a reload goes on as the same rater
   document.addEventListener("change", (event) => {
     if (!event.target.closest("#rater")) return;
     const address = new URL(location.href);
     address.searchParams.set("rater", event.target.value.trim());
     history.replaceState(null, "", address);
+    one("#renamed").click();
   });
 })();

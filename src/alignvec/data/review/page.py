@@ -79,6 +79,7 @@ def build(queue: ReviewQueue, rater: str) -> gr.Blocks:
         text = gr.HTML(elem_id="card")
         meaning = gr.HTML(elem_id="reminder")
         ticket = gr.Textbox(visible="hidden", elem_id="ticket", show_label=False)
+        renamed = gr.Button(visible="hidden", elem_id="renamed")
         with gr.Row(elem_id="levels"):
             buttons = [gr.Button(level, min_width=0) for level in queue.levels]
         flag = gr.Radio([NO_FLAG, *FLAGS], value=NO_FLAG, label="Problem", elem_id="flags")
@@ -90,9 +91,8 @@ def build(queue: ReviewQueue, rater: str) -> gr.Blocks:
         shown = [bar, text, meaning, ticket, flag]
         events = _Events(queue)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        page.load(events.begin, [name, ticket], shown, js=_NAME_IN_ADDRESS, **quiet)
-        name.submit(events.begin, [name, ticket], shown, **quiet)
-        name.blur(events.begin, [name, ticket], shown, **quiet)
+        page.load(events.open, [name], [name, *shown], js=_NAME_IN_ADDRESS, **quiet)
+        renamed.click(events.begin, [name], shown, **quiet)
         for button, level in zip((*buttons, flag_only), (*queue.levels, None), strict=True):
             button.click(partial(events.judge, level), [name, ticket, flag], shown, **quiet)
         back.click(events.back, [name, ticket], shown, **quiet)
@@ -118,18 +118,20 @@ def _told(event: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
 
 
 class _Events:
-    """What each event of the page does; every answer has one value for each of progress, card, reminder, ticket
-    and flag."""
+    """What each event of the page does; every answer has values for progress, card, reminder, ticket and flag."""
 
     def __init__(self, queue: ReviewQueue) -> None:
         self._queue = queue
 
     @_told
-    def begin(self, rater: str, ticket: str) -> list[Any]:
-        """Show the next reply, unless the page has one of this rater's already."""
+    def open(self, rater: str) -> list[Any]:
+        """The name as it is in the page's address, and the rater's next reply."""
+        return [rater, *self.begin(rater)]
+
+    @_told
+    def begin(self, rater: str) -> list[Any]:
+        """Show the rater's next reply."""
         rater = rater.strip()
-        if rater and self._queue.current(rater, ticket):
-            return [gr.skip() for _ in range(5)]
         return self._view(rater, self._next(rater))
 
     @_told

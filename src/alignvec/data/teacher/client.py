@@ -158,7 +158,7 @@ class Teacher:
         raise self._no_answer(f"no answer after {self._endpoint.attempts} attempts (last: {cause})")
 
     async def _once(self, request: Request) -> Answer:
-        # as extra_body the request goes out as it is; checking it against the client's types takes longer than sending it
+        # as extra_body the request goes out as it is: checking it against the client's types takes longer than sending
         asked = self._client.chat.completions.with_streaming_response.create(
             model=request.model, messages=[], extra_body=request.body
         )
