@@ -339,6 +339,21 @@ def test_several_raters_at_once_and_the_summary_as_json(server: Server, reader: 
     assert {(r.rater, *r.reply): r.level for r in load_ratings(server.out)} == expected
 
 
+def test_a_verdict_that_cannot_be_saved_is_told_and_the_reply_stays(server: Server, reader: Reader, wire: Wire) -> None:
+    server.start()
+    reader.open(wire.address)
+    before = reader.reply
+    server.out.write_text("somebody's note\n")
+    reader.page.keyboard.press("1")
+    reader.page.wait_for_selector(".toast-body")
+    told = reader.page.inner_text(".toast-body")
+    assert "ratings.jsonl:1: not valid JSON; mend the line" in told
+    assert (reader.reply, reader.progress) == (before, "1 of 12")
+    server.out.write_text("")
+    assert reader.press("1") == before
+    assert [r.reply for r in load_ratings(server.out)] == [written_for(server.rows, before)]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_all_fits_and_the_level_buttons_are_in_reach(
     server: Server, reader: Reader, wire: Wire, scheme: str

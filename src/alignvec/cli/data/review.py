@@ -50,5 +50,7 @@ def review(
         print_json({"file": str(out), "replies": queue.total, "raters": raters})
         return
     for name, count in saved.items():
-        typer.echo(f"{name}: {count} ratings saved, {queue.rated(name)} of {queue.total} replies judged")
+        typer.echo(
+            f"{name}: {count} rating{'s' * (count != 1)} saved, {queue.rated(name)} of {queue.total} replies judged"
+        )
     typer.echo(f"ratings are in {out}" if saved else f"no ratings were saved; {out} is as it was")

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import xxhash
 
 from alignvec.errors import ConfigError, DataError, StorageError
@@ -19,8 +20,13 @@ PERMUTATIONS = 200
 MISSES = 1e-3
 """Largest share of pairs at the threshold that the bands may miss; of pairs above it, fewer are missed."""
 
+SPREADS = 4
+"""Standard deviations below the threshold from which texts are compared: of pairs at it, 1 in 30,000 is missed."""
+
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS texts (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS texts (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, text TEXT NOT NULL, sketch BLOB NOT NULL
+);
 CREATE TABLE IF NOT EXISTS bands (band INTEGER, number INTEGER, PRIMARY KEY (band, number)) WITHOUT ROWID;
 """
 
@@ -78,19 +84,29 @@ class NearDuplicates:
         A near-duplicate exactly at the threshold is missed with a probability of at most `MISSES`; what is found is
         always one.
         """
-        wanted = shingles(text)
-        bands = _bands(text, self._rows)
+        wanted, sketch = shingles(text), _sketch(text)
+        bands = _bands(sketch, self._rows)
         marks = ", ".join("?" * len(bands))
         near = self._run(
-            "SELECT key, text FROM texts WHERE number IN "
+            "SELECT number, sketch FROM texts WHERE number IN "
             f"(SELECT DISTINCT number FROM bands WHERE band IN ({marks})) ORDER BY number",
             bands,
-        )
+        ).fetchall()
         best, likeness = None, 0.0
-        for key, other in near:
+        for number in self._likely(sketch, near):
+            key, other = self._run("SELECT key, text FROM texts WHERE number = ?", (number,)).fetchone()
             if (now := jaccard(wanted, shingles(other))) >= self._threshold and now > likeness:
                 best, likeness = key, now
         return best
+
+    def _likely(self, sketch: Any, near: list[tuple[int, bytes]]) -> list[int]:
+        """Those whose sketches agree as often as near-duplicates' do: comparing texts is a hundred times slower."""
+        if not near:
+            return []
+        sketches = np.frombuffer(b"".join(found for _, found in near), dtype=np.uint8).reshape(-1, PERMUTATIONS)
+        agreeing = (sketches == _short(sketch)).mean(axis=1)
+        spread = (self._threshold * (1 - self._threshold) / PERMUTATIONS) ** 0.5
+        return [near[i][0] for i in np.flatnonzero(agreeing >= self._threshold - SPREADS * spread)]
 
     def add(self, key: str, text: str) -> None:
         """Keep a text; adding it again under its key changes nothing.
@@ -102,10 +118,12 @@ class NearDuplicates:
             if known[0] != text:
                 raise DataError(f"two texts have the key {key!r} among the near-duplicates; give each a key of its own")
             return
+        sketch = _sketch(text)
+        values = (key, text, _short(sketch).tobytes())
         self._run("BEGIN")
-        number = self._run("INSERT INTO texts (key, text) VALUES (?, ?)", (key, text)).lastrowid
+        number = self._run("INSERT INTO texts (key, text, sketch) VALUES (?, ?, ?)", values).lastrowid
         try:
-            rows = ((band, number) for band in _bands(text, self._rows))
+            rows = ((band, number) for band in _bands(sketch, self._rows))
             self._database.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", rows)
         except sqlite3.DatabaseError as error:
             raise self._fault(error) from error
@@ -149,12 +167,21 @@ def _rows_of_a_band(threshold: float) -> int:
 
 
 @lru_cache(maxsize=4)
-def _bands(text: str, rows: int) -> tuple[int, ...]:
+def _sketch(text: str) -> Any:
+    """MinHash of a text's shingles: `PERMUTATIONS` integers, of which two texts share the share J on average."""
     sketch = _blank().copy()
     sketch.update_batch([shingle.encode() for shingle in shingles(text)])
-    values = sketch.hashvalues
+    return sketch.hashvalues
+
+
+def _short(sketch: Any) -> Any:
+    """One byte of each hash: different ones agree by chance in one of 256."""
+    return (sketch & 0xFF).astype(np.uint8)
+
+
+def _bands(sketch: Any, rows: int) -> tuple[int, ...]:
     return tuple(
-        xxhash.xxh3_64_intdigest(values[first : first + rows].tobytes(), seed=first) - 2**63  # SQLite's are signed
+        xxhash.xxh3_64_intdigest(sketch[first : first + rows].tobytes(), seed=first) - 2**63  # SQLite's are signed
         for first in range(0, PERMUTATIONS - rows + 1, rows)
     )
 

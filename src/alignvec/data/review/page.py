@@ -43,7 +43,7 @@ def serve(queue: ReviewQueue, *, rater: str, host: str, port: int, browser: bool
     page = build(queue, rater)
     try:
         _, address, _ = page.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
             inbrowser=browser,
             prevent_thread_lock=True,
@@ -112,7 +112,7 @@ def _told(event: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         try:
             return event(*arguments)
         except AlignvecError as error:
-            raise gr.Error(str(error), title="Not saved", duration=None) from None
+            raise gr.Error(str(error), duration=None, print_exception=False) from None
 
     return told
 
@@ -188,5 +188,5 @@ def _require_free(host: str, port: int) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port or --host"
+            f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}; choose another --port or --host"
         ) from None
