@@ -347,7 +347,7 @@ def test_a_verdict_that_cannot_be_saved_is_told_and_the_reply_stays(server: Serv
     reader.page.keyboard.press("1")
     reader.page.wait_for_selector(".toast-body")
     told = reader.page.inner_text(".toast-body")
-    assert "ratings.jsonl:1: not valid JSON; mend the line" in told
+    assert "Nothing was saved" in told and "ratings.jsonl:1: not valid JSON; mend the line" in told
     assert (reader.reply, reader.progress) == (before, "1 of 12")
     server.out.write_text("")
     assert reader.press("1") == before

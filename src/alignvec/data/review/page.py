@@ -112,7 +112,8 @@ def _told(event: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         try:
             return event(*arguments)
         except AlignvecError as error:
-            raise gr.Error(str(error), duration=None, print_exception=False) from None
+            gr.Warning(str(error), duration=None, title="Nothing was saved")  # an Error would cover the reply
+            return [gr.skip()] * 5
 
     return told
 
@@ -123,7 +124,6 @@ class _Events:
     def __init__(self, queue: ReviewQueue) -> None:
         self._queue = queue
 
-    @_told
     def open(self, rater: str) -> list[Any]:
         """The name as it is in the page's address, and the rater's next reply."""
         return [rater, *self.begin(rater)]
