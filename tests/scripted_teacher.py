@@ -20,7 +20,7 @@ WORDS = {
     "generic": "usually people often helps simple walk sleep water routine friend small steps everyday easy careful",
     "expert": "threshold titration statute liability coefficient mechanism guideline criteria differential",
     "other": "morning window letter garden river paper station kitchen number table bridge winter office engine "
-    "village market school summer coffee doctor husband sister brother daughter weekend neighbour hospital ticket ladder "
+    "market school summer coffee doctor husband sister brother daughter weekend neighbour hospital ticket ladder "
     "blanket pencil carpet mirror bottle basket candle forest island valley meadow harbour tunnel corner ceiling "
     "drawer cushion orange cherry pepper butter cheese walnut silver copper marble leather cotton ribbon button "
     "pocket jacket sandal travel borrow answer finish follow gather handle listen manage notice promise question "

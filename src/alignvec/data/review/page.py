@@ -112,7 +112,7 @@ def _told(event: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         try:
             return event(*arguments)
         except AlignvecError as error:
-            gr.Warning(str(error), duration=None, title="Nothing was saved")  # an Error would cover the reply
+            gr.Warning(f"Nothing was saved: {error}", duration=None)  # an Error would cover the reply
             return [gr.skip()] * 5
 
     return told
