@@ -26,11 +26,12 @@ LATENCY = 0.02
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from alignvec.data.build.build import Job, build
+from alignvec.data.build.build import build
+from alignvec.data.build.job import Job
 from alignvec.data.build.prompts import load_prompts
 from alignvec.data.build.settings import BuildSettings
 from alignvec.data.domain import load_domain
-from alignvec.data.teacher.client import Endpoint
+from alignvec.data.teacher.endpoint import Endpoint
 url, out, personas, in_flight = sys.argv[1:]
 settings = BuildSettings(domain=load_domain("medical"), prompts=load_prompts(), teacher="scripted", judge="scripted")
 report = build(Job(settings, Path(out), int(personas), Endpoint(url, in_flight=int(in_flight))))

@@ -28,6 +28,9 @@ WORDS = {
 }
 LINKS = ("and", "with", "for", "about", "when", "before", "after", "during", "the", "a", "this", "that", "their")
 
+ERROR = ""
+"""What an error says instead of its name."""
+
 Body = dict[str, Any]
 Fault = Callable[[int, Body], str | None]
 """From the number of the request and its body to the name of a fault, or None to answer well."""
@@ -103,6 +106,7 @@ class ScriptedTeacher:
 
     Attributes:
         bodies: every request's body, in the order of arrival.
+        heads: every request's line and headers, likewise.
         faults: how often each fault was played.
         most_at_once: most requests that were being answered at the same time.
 
@@ -113,6 +117,7 @@ class ScriptedTeacher:
         slots: answers that are worked on at once; others wait.
         log: file that gets a line for every request before it is answered.
         answer: what to say.
+        content: the body of an answer as it goes out, for servers that write it in their own way.
     """
 
     def __init__(
@@ -123,11 +128,13 @@ class ScriptedTeacher:
         slots: int = 1000,
         log: Path | None = None,
         answer: Callable[[Body], str] = reply_to,
+        content: Callable[[Body, str], bytes] = completion,
     ) -> None:
         self.bodies: list[Body] = []
+        self.heads: list[str] = []
         self.faults: dict[str, int] = {}
         self.most_at_once = 0
-        self._fault, self._latency, self._log, self._answer = fault, latency, log, answer
+        self._fault, self._latency, self._log, self._answer, self._content = fault, latency, log, answer, content
         self._slots = asyncio.Semaphore(slots)
         self._busy = 0
         self._open: set[asyncio.Task[None]] = set()
@@ -151,6 +158,7 @@ class ScriptedTeacher:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = re.search(rb"content-length: (\d+)", head.lower())
                 body = json.loads(await reader.readexactly(int(length[1]))) if length else {}
+                self.heads.append(head.decode())
                 if not await self._respond(body, writer):
                     break
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -187,20 +195,22 @@ class ScriptedTeacher:
                 await writer.drain()
         if fault == "slow":
             await asyncio.sleep(30)
-        status, headers, content = _answer(fault, body, self._answer)
+        status, headers, content = _answer(fault, body, self._answer, self._content)
         lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(content)}", *headers]
         writer.write("\r\n".join([*lines, "", ""]).encode() + content)
         await writer.drain()
         return True
 
 
-def _answer(fault: str | None, body: Body, answer: Callable[[Body], str]) -> tuple[str, list[str], bytes]:
-    error = json.dumps({"error": {"message": f"scripted {fault}", "type": "scripted"}}).encode()
+def _answer(
+    fault: str | None, body: Body, answer: Callable[[Body], str], completed: Callable[[Body, str], bytes]
+) -> tuple[str, list[str], bytes]:
+    error = json.dumps({"error": {"message": ERROR or f"scripted {fault}", "type": "scripted"}}).encode()
     if fault == "429":
         return "429 Too Many Requests", ["Retry-After: 0.2"], error
     if fault in ("500", "400", "401", "404"):
         return f"{fault} Scripted", [], error
-    content = completion(body, "" if fault == "empty" else answer(body))
+    content = completed(body, "" if fault == "empty" else answer(body))
     if fault == "truncated":
         return "200 OK", [], content[: len(content) // 2]
     if fault == "limits":

@@ -101,11 +101,14 @@ def test_a_budget_that_is_used_up_is_one_line_and_a_larger_one_goes_on(run: Comm
         assert len(teacher.bodies) == 60
 
 
-def test_another_judge_may_be_elsewhere(run: Command, tmp_path: Path) -> None:
+def test_another_judge_may_be_elsewhere(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-teacher")
     with serving() as teacher, serving() as judge:
         options = ("--personas", 2, "--judge-url", judge.url, "--judge-model", "wise")
         assert run(*build(teacher.url, tmp_path / "out", *options)).code == 0
     assert {body["model"] for body in judge.bodies} == {"wise"}
+    assert all("bearer sk-teacher" in head.lower() for head in teacher.heads)
+    assert not any("sk-teacher" in head for head in judge.heads), "the teacher's key went to another server"
     assert {body["model"] for body in teacher.bodies} == {"s"}
     assert len(judge.bodies) == 12
     made = load_rows(tmp_path / "out/rows.jsonl")[0].provenance
@@ -164,6 +167,11 @@ def test_bad_input_is_one_line(run: Command, tmp_path: Path) -> None:
     assert_told(run(*build(nowhere, out, "--persona-hub", tmp_path / "nothing-here")), "cannot load personas")
     assert_told(run(*build(nowhere, out, "--budget-money", 1)), "ConfigError", "--price-in")
     assert_told(run(*build(nowhere, out, "--prompts", tmp_path / "none")), "no prompt at")
+    assert_told(run(*build(nowhere, out, "--judge-model", "")), "ConfigError", "--judge-model is empty")
+    assert run(*build(nowhere, out, "--temperature", "inf")).code == 2
+    assert_told(run(*build("http://127.0.0.1:99999", out)), "ConfigError", "not an http(s) URL")
+    (tmp_path / "half.jsonl").write_text('{"persona": "A farmer \\ud83d in Kent."}\n')
+    assert_told(run(*build(nowhere, out, "--personas-from", tmp_path / "half.jsonl")), "half.jsonl:1", "half a letter")
     wrong = run("data", "build", "--domain", "medcal", "--teacher-url", nowhere, "--teacher-model", "s", "--out", out)
     assert_told(wrong, "no domain named 'medcal'")
     assert_told(run(*build(nowhere, tmp_path / "new", step="queries")), "personas.jsonl", "alignvec data personas")

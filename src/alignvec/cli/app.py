@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, extract, compress, merge, export, convert)
 USE = (demo, ask, chat, sweep, inspect, compare, verify, pull, push)
 for command in (*USE, *MAKE):
@@ -45,8 +46,12 @@ def main() -> None:
         print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it can", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer has caught the interrupt
+            print(STOPPED, file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """A domain file: topics, levels and the grid of personas that preference data is built from."""
 
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from alignvec.data.languages import LANGUAGES
 from alignvec.data.schema import Text
 from alignvec.errors import DataError
 
@@ -47,7 +49,7 @@ class Domain(BaseModel):
     Attributes:
         name: short name, used in ids and file names.
         description: what the domain's questions are about, in a few words.
-        language: ISO 639-1 code of the language that everything is written in.
+        language: code of the language that everything is written in, one of `LANGUAGES`.
         topics: topics that queries rotate through.
         personas: attribute to its values; personas are invented for cells of this grid.
         keywords: words of which a persona from elsewhere must have one to belong to the domain.
@@ -58,7 +60,7 @@ class Domain(BaseModel):
 
     name: Name
     description: Text
-    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")] = "en"
+    language: str = "en"
     topics: _Values
     personas: Mapping[Text, _Values]
     keywords: tuple[Text, ...] = ()
@@ -76,6 +78,25 @@ class Domain(BaseModel):
             fewest, most = self.levels[level].words
         return random.Random(f"{seed}/length/{name}").randint(fewest, most)
 
+    @field_validator("language", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError('YAML reads an unquoted no as false; put the code in quotes, as in language: "no"')
+        if value not in LANGUAGES:
+            raise ValueError(f"the language gate does not know {value!r}; it knows {', '.join(LANGUAGES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Domain":
+        for where, names in {"topics": self.topics, "personas": self.personas, **self.personas}.items():
+            if again := _repeated(name.casefold() for name in names):
+                raise ValueError(f"{where}: {again!r} is there twice; keep one")
+        # A judge names levels in writing of its own, so that these would be one to it.
+        if again := _repeated(re.sub("[-_]", "", name) for name in self.levels):
+            raise ValueError(f"levels: two names differ in nothing but - and _ ({again!r}); rename one")
+        return self
+
     @model_validator(mode="after")
     def _enough(self) -> "Domain":
         if len(self.levels) < 2:
@@ -83,6 +104,22 @@ class Domain(BaseModel):
         if not self.personas:
             raise ValueError("personas needs one attribute or more")
         return self
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML forbids it, and PyYAML keeps the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if again := _repeated(key.value for key in keys):
+            line = [key for key in keys if key.value == again][1].start_mark.line + 1
+            raise yaml.YAMLError(f"the key {again!r} is there twice, again on line {line}")
+        return super().construct_mapping(node, deep)
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
 def load_domain(name: str) -> Domain:
@@ -98,11 +135,12 @@ def load_domain(name: str) -> Domain:
             have = ", ".join(sorted(found.stem for found in DOMAINS.glob("*.yaml"))) or "none"
             raise DataError(f"no domain named {name!r} (have: {have}); name one, or a domain file of your own (.yaml)")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except FileNotFoundError:
         raise DataError(f"no domain file at {path}; check --domain") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read {path}: {error}; it must be YAML, see docs/data.md") from None
+        cause = " ".join(str(error).split())
+        raise DataError(f"cannot read {path}: {cause}; it must be YAML, see docs/data.md") from None
     try:
         return Domain.model_validate(content)
     except ValidationError as error:

@@ -1,7 +1,6 @@
 """Reading preference data; every complaint names the file and the line."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -43,7 +42,7 @@ def load_rows(
         DataError: if the file cannot be read, a line is malformed, an id is used twice, a persona is in two
             splits, or nothing is left.
     """
-    rows = _parse(path)
+    rows = list(numbered_rows(path, "--data"))
     _check_persona_splits(path, rows)
     chosen = [r for _, r in rows if split in (None, r.split) and domain in (None, r.domain)]
     if not chosen:
@@ -71,41 +70,45 @@ def levels_of(rows: Sequence[PreferenceRow]) -> tuple[str, ...]:
     return tuple(v for v in LEVELS if v in first) + tuple(v for v in first if v not in LEVELS)
 
 
-def _parse(path: Path) -> list[tuple[int, PreferenceRow]]:
+def numbered_rows(path: Path, place: str = "the path") -> Iterator[tuple[int, PreferenceRow]]:
+    """Yield the rows of a JSON-lines file with the numbers of their lines, in memory that does not grow with the texts.
+
+    Args:
+        path: the file; a byte-order mark at its beginning is skipped.
+        place: what to check if there is no such file.
+
+    Raises:
+        DataError: if the file cannot be read or has no rows, a line is malformed, or an id is used twice.
+    """
+    seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                row = _parse(path, number, line)
+                if row.id in seen:
+                    raise DataError(f"{path}:{number}: id {row.id!r} was used on line {seen[row.id]}; make ids unique")
+                seen[row.id] = number
+                yield number, row
     except FileNotFoundError:
-        raise DataError(f"no data file at {path}; check --data") from None
+        raise DataError(f"no data file at {path}; check {place}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}; it must be UTF-8 text, one JSON object a line") from None
-    rows: list[tuple[int, PreferenceRow]] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        row = _parse_line(path, number, line)
-        if row.id in seen:
-            raise DataError(f"{path}:{number}: id {row.id!r} was used on line {seen[row.id]}; ids must be unique")
-        seen[row.id] = number
-        rows.append((number, row))
-    if not rows:
+    if not seen:
         raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
-    return rows
 
 
-def _parse_line(path: Path, number: int, line: str) -> PreferenceRow:
+def _parse(path: Path, number: int, line: str) -> PreferenceRow:
     try:
-        return PreferenceRow.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}); mend the line"
-        ) from None
+        return PreferenceRow.model_validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            cause = first["ctx"]["error"].replace("line 1 ", "")
+            raise DataError(f"{path}:{number}: not valid JSON ({cause}); mend the line") from None
         where = ".".join(str(part) for part in first["loc"]) or "the line"
         raise DataError(f"{path}:{number}: {where}: {first['msg']}; see data/README.md for the schema") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:{number}: not usable JSON ({str(error)[:60]}); mend the line") from None
 
 
 def _check_persona_splits(path: Path, rows: Iterable[tuple[int, PreferenceRow]]) -> None:

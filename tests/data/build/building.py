@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alignvec.data.build.build import Job
+from alignvec.data.build.job import Job
 from alignvec.data.build.prompts import load_prompts
 from alignvec.data.build.settings import BuildSettings
 from alignvec.data.domain import load_domain
-from alignvec.data.teacher.client import Endpoint
+from alignvec.data.teacher.endpoint import Endpoint
 from tests.scripted_teacher import WORDS, Body, reply_to, text_of
 
 SETTINGS = BuildSettings(domain=load_domain("medical"), prompts=load_prompts(), teacher="scripted", judge="scripted")

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from alignvec.data.build.build import PersonaChoice, build
+from alignvec.data.build.build import build
+from alignvec.data.build.job import PersonaChoice
 from alignvec.data.build.personas import persona_texts
+from alignvec.data.build.replies import verdict
 from alignvec.data.build.settings import expected
 from alignvec.data.load import load_rows
 from alignvec.data.publish.split import split_of
 from alignvec.data.schema import PersonaSource
 from alignvec.data.teacher import pace
 from alignvec.data.teacher.budget import Limits, Prices
-from alignvec.data.teacher.client import Endpoint
+from alignvec.data.teacher.endpoint import Endpoint
+from alignvec.data.teacher.request import Answer
 from alignvec.errors import BudgetError, DataError, TeacherError
 from tests.data.build.building import SETTINGS, fickle, job, key_of, records
 from tests.scripted_teacher import Body, kind_of, reply_to, serving, text_of
@@ -59,7 +62,8 @@ def test_the_steps_alone_make_what_the_whole_build_makes(tmp_path: Path) -> None
         whole = len(teacher.bodies)
         for stage in ("personas", "queries", "rows"):
             report = build(job(teacher.url, tmp_path / "steps", stages=(stage,)))
-            assert report.personas.made == (6 if stage != "rows" else 0)
+            assert (report.personas is None) == (stage == "rows")
+            assert (report.rows is None) == (stage != "rows")
     assert len(teacher.bodies) == 2 * whole
     for name in ("personas", "queries", "rows"):
         assert records(tmp_path / f"whole/{name}.jsonl") == records(tmp_path / f"steps/{name}.jsonl"), name
@@ -256,6 +260,111 @@ def test_a_folder_of_another_build_is_refused(tmp_path: Path, change: dict[str, 
         with pytest.raises(DataError, match=said):
             build(job(teacher.url, tmp_path, personas=1, settings=SETTINGS.model_copy(update=change)))
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")} == before
+
+
+def test_a_folder_without_answers_takes_other_settings(tmp_path: Path) -> None:
+    with serving(lambda number, _: "404" if number == 1 else None) as teacher:
+        with pytest.raises(TeacherError, match="--teacher-model"):
+            build(job(teacher.url, tmp_path, personas=1))
+        right = SETTINGS.model_copy(update={"teacher": "right"})
+        build(job(teacher.url, tmp_path, personas=1, settings=right))
+    assert {row.provenance.teacher for row in load_rows(tmp_path / "rows.jsonl") if row.provenance} == {"right"}
+
+
+def test_given_personas_of_another_file_are_refused(tmp_path: Path) -> None:
+    def people(name: str) -> PersonaChoice:
+        texts = [f"A {age}-year-old {work} in {town} who asks a lot." for age, work, town in PEOPLE]
+        source = PersonaSource(kind="file", name=name)
+        return PersonaChoice(lambda: iter(texts), source, by_keyword=False)
+
+    with serving() as teacher:
+        build(job(teacher.url, tmp_path, personas=2, choice=people("a.txt")))
+        with pytest.raises(DataError, match="another source of personas"):
+            build(job(teacher.url, tmp_path, personas=2, choice=people("b.txt")))
+        with pytest.raises(DataError, match="another source of personas"):
+            build(job(teacher.url, tmp_path, personas=2))
+
+
+def test_fewer_personas_than_before_are_noted_and_come_back_for_nothing(tmp_path: Path) -> None:
+    with serving() as teacher:
+        build(job(teacher.url, tmp_path, personas=3))
+        before, asked = (tmp_path / "rows.jsonl").read_bytes(), len(teacher.bodies)
+        report = build(job(teacher.url, tmp_path, personas=1))
+        assert any("rows.jsonl had 6 records and has 2 now" in note for note in report.notes)
+        assert build(job(teacher.url, tmp_path, personas=3)).notes == []
+        assert len(teacher.bodies) == asked
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+
+
+def test_a_persona_taken_out_by_hand_costs_no_other_its_queries(tmp_path: Path) -> None:
+    with serving() as teacher:
+        build(job(teacher.url, tmp_path, personas=4))
+        asked = len(teacher.bodies)
+        lines = (tmp_path / "personas.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / "personas.jsonl").write_text("".join(lines[:1] + lines[2:]))
+        build(job(teacher.url, tmp_path, stages=("queries",)))
+        report = build(job(teacher.url, tmp_path, stages=("rows",)))
+        assert len(teacher.bodies) == asked
+    assert report.rows is not None and report.rows.made == 6
+
+
+def test_ids_used_twice_are_told_before_anything_is_asked(tmp_path: Path) -> None:
+    with serving() as teacher:
+        build(job(teacher.url, tmp_path, personas=1, stages=("personas", "queries")))
+        asked = len(teacher.bodies)
+        path = tmp_path / "queries.jsonl"
+        path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+        with pytest.raises(DataError, match=r"queries.jsonl:3: id 'medical-00000-0' is used twice"):
+            build(job(teacher.url, tmp_path, stages=("rows",)))
+        assert not (tmp_path / "rows.jsonl").exists()
+        assert len(teacher.bodies) <= asked + 12
+
+
+def test_an_early_stop_writes_what_there_is_even_without_a_row(tmp_path: Path) -> None:
+    def refuse(_: int, body: Body) -> str | None:
+        return "400" if "Reply in" in body["messages"][0]["content"] else None
+
+    with serving(refuse) as teacher, pytest.raises(TeacherError, match="in a row failed"):
+        build(job(teacher.url, tmp_path))
+    assert len(records(tmp_path / "personas.jsonl")) == 6
+    assert len(records(tmp_path / "rejected.jsonl")) > 0
+    assert json.loads((tmp_path / "report.json").read_text())["stopped"]
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+LEVELS = ("brief", "non-expert", "expert", "very_detailed", "detailed")
+
+
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [
+        ("expert", "expert"),
+        ("Expert.", "expert"),
+        ("**expert**", "expert"),
+        ("_expert_", "expert"),
+        ("non expert", "non-expert"),
+        ("Non-Expert", "non-expert"),
+        ("Very detailed", "very_detailed"),
+        ("The reply is detailed.", "detailed"),
+        ("Kind: brief", "brief"),
+        ("brief\n\nIt has one sentence and is not expert or detailed.", "brief"),
+        ("<think>expert? no, brief</think>\ndetailed", "detailed"),
+        ("expert or brief", None),
+        ("This is certainly not expert", None),
+        ("It is hard to say, but on the whole I would lean towards calling it expert", None),
+        ("expertise", None),
+        ("", None),
+        ("?", None),
+    ],
+)
+def test_a_verdict_is_one_level_named_plainly(said: str, level: str | None) -> None:
+    assert verdict(Answer(said, "stop", 1, 1, "t"), LEVELS) == level
+
+
+def test_a_verdict_that_was_cut_off_counts_only_if_it_came_first() -> None:
+    assert verdict(Answer("it is not brief; between the expert", "length", 1, 1, "t"), LEVELS) is None
+    assert verdict(Answer("I think expert", "length", 1, 1, "t"), LEVELS) is None
+    assert verdict(Answer("expert\nbecause it", "length", 1, 1, "t"), LEVELS) == "expert"
 
 
 def test_a_step_may_have_another_teacher(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignvec.data.build.grid import cells, cycles
+from alignvec.data.build.grid import cells, cycled, cycles
 
 GRID = {"age": ["young", "old"], "place": ["here", "there", "far"], "work": [f"work {n}" for n in range(7)]}
 
@@ -30,6 +30,11 @@ def test_attributes_do_not_move_in_step() -> None:
 def test_cells_follow_from_the_seed_and_a_longer_run_begins_like_a_shorter_one() -> None:
     assert list(islice(cells(GRID, 3), 20)) == list(islice(cells(GRID, 3), 50))[:20]
     assert list(islice(cells(GRID, 3), 20)) != list(islice(cells(GRID, 4), 20))
+
+
+def test_a_place_of_a_cycle_is_found_without_those_before_it() -> None:
+    values = list("abcdefg")
+    assert [cycled(values, "s", n) for n in range(50)] == list(islice(cycles(values, "s"), 50))
 
 
 def test_a_cycle_has_every_value_once_a_round() -> None:

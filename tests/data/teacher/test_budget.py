@@ -9,7 +9,7 @@ from alignvec.data.teacher.request import Answer, Request
 from alignvec.errors import BudgetError, ConfigError
 
 REQUEST = Request("m", (("user", "x" * 40),), 0.0, 1.0, 50, 0)
-MOST = 2 * (40 // 4 + 4) + 16 + 50
+MOST = 40 + 16 + 50
 
 
 def answer(prompt: int, completion: int) -> Answer:
@@ -23,6 +23,12 @@ def test_cost_is_money_per_million_tokens() -> None:
 def test_a_budget_in_money_needs_prices() -> None:
     with pytest.raises(ConfigError, match="--price-in"):
         Budget(Prices(), Limits(money=1.0))
+
+
+def test_a_prompt_of_any_script_has_no_more_tokens_than_are_reserved() -> None:
+    prompt = "痛み止めを飲んでもいいですか。" * 10
+    request = Request("m", (("system", "é"), ("user", prompt)), 0.0, 1.0, 50, 0)
+    assert request.most_prompt_tokens == 2 + 3 * len(prompt) + 32  # a byte-level tokenizer has a token a byte at most
 
 
 def test_no_limit_never_stops() -> None:

@@ -1,6 +1,8 @@
 """The teacher's client against a server that misbehaves."""
 
 import asyncio
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 from alignvec.data.teacher import client, pace
 from alignvec.data.teacher.budget import Budget, Limits, Prices
 from alignvec.data.teacher.cache import AnswerCache
-from alignvec.data.teacher.client import Endpoint, NoAnswerError, Teacher
+from alignvec.data.teacher.client import NoAnswerError, Teacher
+from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.request import Answer, Request
 from alignvec.errors import BudgetError, ConfigError, TeacherError
+from tests import scripted_teacher
 from tests.scripted_teacher import Fault, ScriptedTeacher
 
 
@@ -102,7 +106,7 @@ def test_an_endless_answer_is_cut_off_at_a_bound_not_at_the_timeout(
 def test_a_request_that_always_fails_is_told_with_its_last_cause(tmp_path: Path) -> None:
     done = ask(tmp_path, lambda *_: "500", request(), attempts=3)
     assert isinstance(done.answers[0], NoAnswerError)
-    assert str(done.answers[0]) == "no answer after 3 attempts (last: HTTP 500)"
+    assert str(done.answers[0]) == "no answer after 3 attempts (last: HTTP 500: scripted 500)"
     assert len(done.server.bodies) == 3
 
 
@@ -187,13 +191,113 @@ def test_a_bare_host_gets_the_usual_path(url: str, base: str) -> None:
     assert Endpoint(url).base_url == base
 
 
-@pytest.mark.parametrize("url", ["host:8000", "", "ftp://host", "http://", "/v1"])
+@pytest.mark.parametrize("url", ["host:8000", "", "ftp://host", "http://", "/v1", "http://[::1", "http://a:99999"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="not an http"):
         _ = Endpoint(url).base_url
 
 
-def test_an_api_key_is_sent_but_an_empty_one_is_a_placeholder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", "")
+@pytest.mark.parametrize(("value", "sent"), [("sk-1", "sk-1"), (" sk-1\n", "sk-1"), ("", "none"), (None, "none")])
+def test_the_key_is_that_of_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, sent: str
+) -> None:
+    if value is None:
+        monkeypatch.delenv("MY_KEY", raising=False)
+    else:
+        monkeypatch.setenv("MY_KEY", value)
     done = ask(tmp_path, lambda *_: None, request(), key_variable="MY_KEY")
-    assert isinstance(done.answers[0], Answer)
+    assert f"authorization: bearer {sent}\r\n" in done.server.heads[0].lower()
+
+
+def test_a_key_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scripted_teacher, "ERROR", "bad key Bearer sk-secret")
+        done = ask(tmp_path, lambda *_: "401", request(), key_variable="MY_KEY")
+    assert "bad key Bearer [key]" in str(done.answers[0])
+    monkeypatch.setenv("MY_KEY", "sk-\u00e9")
+    with pytest.raises(ConfigError, match=r"\$MY_KEY") as caught:
+        _ = Endpoint("http://host", key_variable="MY_KEY").key
+    assert "\u00e9" not in str(caught.value)
+    assert Endpoint("http://me:secret@host:80/v1").shown == "http://host:80/v1"
+
+
+def test_being_turned_away_is_not_a_failed_attempt(tmp_path: Path) -> None:
+    taken: list[float] = []
+
+    def limited(_: int, __: dict[str, Any]) -> str | None:
+        now = time.monotonic()
+        if taken and now - taken[-1] < 0.05:
+            return "429"
+        taken.append(now)
+        return None
+
+    done = ask(tmp_path, limited, *(request(n) for n in range(12)), attempts=1, in_flight=8)
+    assert all(isinstance(each, Answer) for each in done.answers), done.answers
+    assert set(done.teacher.retries) == {"HTTP 429"}
+    assert len(done.server.bodies) < 12 * 4, "fewer at once after being turned away"
+
+
+def test_patience_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 0.3)
+    done = ask(tmp_path, lambda *_: "429", request())
+    assert isinstance(done.answers[0], TeacherError)
+    assert "turned a request away" in str(done.answers[0])
+
+
+def test_two_equal_requests_at_once_are_asked_once(tmp_path: Path) -> None:
+    done = ask(tmp_path, lambda *_: None, request(1), request(1), request(2), request(1), server={"latency": 0.02})
+    assert len(done.server.bodies) == 2
+    assert done.answers[0] == done.answers[1] == done.answers[3] != done.answers[2]
+    assert (done.teacher.requests, done.teacher.cached) == (2, 2)
+
+
+def test_the_second_of_two_equal_requests_tries_for_itself_when_the_first_fails(tmp_path: Path) -> None:
+    done = ask(tmp_path, lambda number, _: "400" if number == 1 else None, request(1), request(1))
+    assert [type(each) for each in done.answers] == [NoAnswerError, Answer]
+
+
+def plain(**changes: Any) -> bytes:
+    """The least that a completion can be, with changes."""
+    whole = {"choices": [{"message": {"content": "Rest."}}]} | changes
+    return json.dumps(whole).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "finish_reason"),
+    [
+        (plain(), "Rest.", "unknown"),
+        (plain(service_tier="on_demand", object=None, x_groq={}), "Rest.", "unknown"),
+        (plain(choices=[{"message": {"content": " Rest. "}, "finish_reason": "eos"}]), "Rest.", "eos"),
+        (plain(choices=[{"message": {"content": None}, "finish_reason": None}]), "", "unknown"),
+        (
+            plain(choices=[{"message": {"content": [{"type": "text", "text": "Re"}, {"text": "st."}]}}]),
+            "Rest.",
+            "unknown",
+        ),
+        (plain(usage={"prompt_tokens": None, "completion_tokens": 7}), "Rest.", "unknown"),
+    ],
+)
+def test_answers_are_read_as_servers_write_them(tmp_path: Path, content: bytes, text: str, finish_reason: str) -> None:
+    done = ask(tmp_path, lambda *_: None, request(), server={"content": lambda *_: content})
+    (answer,) = done.answers
+    assert isinstance(answer, Answer), answer
+    assert (answer.text, answer.finish_reason) == (text, finish_reason)
+    assert answer.prompt_tokens == request().prompt_tokens
+    assert answer.completion_tokens in (7, len(text) // 4 + 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "said"),
+    [
+        (b'{"error": {"message": "Insufficient credits"}}', "error in the answer", "Insufficient credits"),
+        (b"<html>Bad gateway</html>", "unusable JSON", "Bad gateway"),
+        (b'{"choices": []}', "unusable JSON", "no choices"),
+        (b'{"choices": [{"message": {"content": 7}}]}', "unusable JSON", "choices"),
+    ],
+)
+def test_what_cannot_be_used_says_what_it_was(tmp_path: Path, content: bytes, cause: str, said: str) -> None:
+    done = ask(tmp_path, lambda *_: None, request(), attempts=2, server={"content": lambda *_: content})
+    assert isinstance(done.answers[0], NoAnswerError)
+    assert said in str(done.answers[0])
+    assert dict(done.teacher.retries) == {cause: 2}

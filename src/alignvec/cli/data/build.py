@@ -5,51 +5,43 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from alignvec.cli.common import JsonOption, LimitOption, print_json, print_table
+from alignvec.cli.data.options import (
+    AttemptsOption,
+    BudgetMoneyOption,
+    BudgetTokensOption,
+    DomainOption,
+    EstimateOption,
+    InFlightOption,
+    JudgeKeyOption,
+    JudgeModelOption,
+    JudgeUrlOption,
+    KeyOption,
+    MaxTokensOption,
+    ModelOption,
+    NoJudgeOption,
+    OutOption,
+    PersonaHubOption,
+    PersonasFromOption,
+    PersonasOption,
+    PriceInOption,
+    PriceOutOption,
+    PromptsOption,
+    QueriesOption,
+    RetriesOption,
+    SeedOption,
+    TemperatureOption,
+    TimeoutOption,
+    UrlOption,
+)
 
 if TYPE_CHECKING:
-    from alignvec.data.build.build import Job, PersonaChoice, Progress, Stage
+    from alignvec.data.build.job import Job, PersonaChoice, Progress, Stage
     from alignvec.data.build.report import BuildReport
-
-DomainOption = Annotated[str, typer.Option("--domain", help="medical, legal, financial, or a domain file (.yaml)")]
-OutOption = Annotated[Path, typer.Option("--out", help="folder of the build; the same command goes on there")]
-UrlOption = Annotated[str, typer.Option("--teacher-url", help="an OpenAI-compatible endpoint")]
-ModelOption = Annotated[str, typer.Option("--teacher-model", help="the model's name at the endpoint")]
-KeyOption = Annotated[str, typer.Option("--key-variable", help="environment variable that holds the API key")]
-InFlightOption = Annotated[int, typer.Option("--in-flight", min=1, help="most requests at once")]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="seconds one attempt may take")]
-AttemptsOption = Annotated[int, typer.Option("--attempts", min=1, help="tries of a request that the endpoint fails")]
-RetriesOption = Annotated[int, typer.Option("--retries", min=0, help="times a text that fails a gate is asked anew")]
-SeedOption = Annotated[int, typer.Option("--seed", help="seed of the grid, the topics and every request")]
-PromptsOption = Annotated[Path | None, typer.Option("--prompts", help="folder of prompts; default: recipes/prompts")]
-BudgetTokensOption = Annotated[
-    int | None, typer.Option("--budget-tokens", min=1, help="most tokens in all, earlier runs in OUT included")
-]
-BudgetMoneyOption = Annotated[
-    float | None, typer.Option("--budget-money", min=0.0, help="most money in all; needs the prices")
-]
-PriceInOption = Annotated[float, typer.Option("--price-in", min=0.0, help="money per million prompt tokens")]
-PriceOutOption = Annotated[float, typer.Option("--price-out", min=0.0, help="money per million answer tokens")]
-EstimateOption = Annotated[bool, typer.Option("--estimate", help="print the estimate and ask for nothing")]
-PersonasOption = Annotated[int, typer.Option("--personas", min=1, help="how many personas")]
-PersonasFromOption = Annotated[
-    Path | None, typer.Option("--personas-from", help="file of personas: one a line, or .jsonl with a field persona")
-]
-PersonaHubOption = Annotated[
-    str | None, typer.Option("--persona-hub", help="PersonaHub's id or a local copy; chosen by the domain's keywords")
-]
-QueriesOption = Annotated[int, typer.Option("--queries-per-persona", min=1, help="queries of each persona")]
-JudgeModelOption = Annotated[
-    str | None, typer.Option("--judge-model", help="model that checks levels; default: the teacher")
-]
-JudgeUrlOption = Annotated[str | None, typer.Option("--judge-url", help="its endpoint; default: the teacher's")]
-NoJudgeOption = Annotated[bool, typer.Option("--no-judge", help="leave levels unchecked")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", min=0.0, help="of the replies; 0 is greedy")]
-MaxTokensOption = Annotated[int, typer.Option("--max-tokens", min=1, help="longest reply, in tokens")]
 
 
 def build(
@@ -63,6 +55,7 @@ def build(
     queries_per_persona: QueriesOption = 2,
     judge_model: JudgeModelOption = None,
     judge_url: JudgeUrlOption = None,
+    judge_key_variable: JudgeKeyOption = None,
     no_judge: NoJudgeOption = False,
     temperature: TemperatureOption = 0.7,
     max_tokens: MaxTokensOption = 400,
@@ -102,7 +95,7 @@ def _step(stage: "Stage", doc: str, *, without: set[str]) -> Callable[..., None]
 
 
 _PERSONAS = {"personas", "personas_from", "persona_hub"}
-_JUDGE = {"judge_model", "judge_url", "no_judge", "temperature", "max_tokens"}
+_JUDGE = {"judge_model", "judge_url", "judge_key_variable", "no_judge", "temperature", "max_tokens"}
 personas = _step(
     "personas",
     "Personas alone, into OUT/personas.jsonl: invented over the domain's grid, or chosen from a file or PersonaHub.",
@@ -123,6 +116,7 @@ replies = _step(
 def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
     from alignvec.data.build.build import build as run
     from alignvec.data.build.settings import expected
+    from alignvec.errors import BudgetError, TeacherError
 
     job = _job(stages, given)
     asked = expected(job.settings, job.personas, stages, invented=job.choice is None)
@@ -136,9 +130,13 @@ def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
             typer.echo(line)
         return
     typer.echo(line, err=True)
-    with _bars(job, stages) as watch:
-        report = run(job, watch)
-    folder = _publish(job) if "rows" in stages else None
+    try:
+        with _bars(job, stages) as watch:
+            report = run(job, watch)
+    except (BudgetError, TeacherError):
+        _publish(job)
+        raise
+    folder = _publish(job)
     if given["json"]:
         print_json({**report.model_dump(), "out": str(job.out), "dataset": None if folder is None else str(folder)})
     else:
@@ -146,14 +144,18 @@ def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
 
 
 def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
-    from alignvec.data.build.build import Job
+    from alignvec.data.build.job import Job
     from alignvec.data.build.prompts import load_prompts
     from alignvec.data.build.settings import REPLY_SAMPLING, BuildSettings
     from alignvec.data.domain import load_domain
     from alignvec.data.schema import Sampling
     from alignvec.data.teacher.budget import Limits, Prices
-    from alignvec.data.teacher.client import Endpoint
+    from alignvec.data.teacher.endpoint import Endpoint
+    from alignvec.errors import ConfigError
 
+    for option in ("teacher_model", "judge_model"):
+        if given.get(option) == "":
+            raise ConfigError(f"--{option.replace('_', '-')} is empty; name the model at the endpoint")
     settings = BuildSettings(
         domain=load_domain(given["domain"]),
         prompts=load_prompts(given["prompts"]),
@@ -171,7 +173,11 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
     endpoint = Endpoint(
         given["teacher_url"], given["in_flight"], given["timeout"], given["attempts"], given["key_variable"]
     )
-    judge_url = given.get("judge_url")
+    judge, judge_url = None, given.get("judge_url")
+    if judge_url or given.get("judge_key_variable"):
+        judge = dataclasses.replace(endpoint, url=judge_url or endpoint.url, role="judge")
+        mine = given.get("judge_key_variable") or (endpoint.key_variable if judge.same_server(endpoint) else None)
+        judge = dataclasses.replace(judge, key_variable=mine)
     limit, count = given["limit"], given.get("personas", 0)
     return Job(
         settings=settings,
@@ -179,7 +185,7 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
         stages=stages,
         personas=min(count, limit) if limit else count,
         endpoint=endpoint,
-        judge_endpoint=dataclasses.replace(endpoint, url=judge_url) if judge_url else None,
+        judge_endpoint=judge,
         choice=_choice(given.get("personas_from"), given.get("persona_hub")),
         prices=Prices(given["price_in"], given["price_out"]),
         limits=Limits(given["budget_tokens"], given["budget_money"]),
@@ -188,7 +194,7 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
 
 
 def _choice(file: Path | None, hub: str | None) -> "PersonaChoice | None":
-    from alignvec.data.build.build import PersonaChoice
+    from alignvec.data.build.job import PersonaChoice
     from alignvec.data.build.personas import PERSONA_HUB_LICENCE, persona_hub_texts, persona_texts
     from alignvec.data.schema import PersonaSource
     from alignvec.errors import ConfigError
@@ -203,11 +209,13 @@ def _choice(file: Path | None, hub: str | None) -> "PersonaChoice | None":
     return None
 
 
-def _publish(job: "Job") -> Path:
-    """Write OUT/dataset from OUT/rows.jsonl."""
-    from alignvec.data.build.build import rejected_by_stage
+def _publish(job: "Job") -> Path | None:
+    """Write OUT/dataset from OUT/rows.jsonl, if the run made rows and there are any."""
+    from alignvec.data.build.outputs import records_in, rejected_by_stage
     from alignvec.data.publish.card import write_dataset_folder
 
+    if "rows" not in job.stages or not records_in(job.out / "rows.jsonl"):
+        return None
     folder = job.out / "dataset"
     write_dataset_folder(
         job.out / "rows.jsonl",
@@ -238,9 +246,10 @@ def _bars(job: "Job", stages: tuple["Stage", ...]) -> Iterator[Callable[["Progre
 
         def watch(now: "Progress") -> None:
             rate = now.answers / now.seconds if now.seconds > 0 else 0.0
+            waiting = f", waiting {now.held_back:.0f} s for the rate limit" if now.held_back > 1 else ""
             note = f"{rate:.1f} answers/s, {now.cached:,} from before, {now.tokens:,} tokens, {now.money:.4g} in money"
             for stage, task in tasks.items():
-                bars.update(task, completed=now.made.get(stage, 0), note=note if stage == stages[-1] else "")
+                bars.update(task, completed=now.made.get(stage, 0), note=note + waiting if stage == stages[-1] else "")
 
         yield watch
 
@@ -253,8 +262,8 @@ def _print(report: "BuildReport", stages: tuple["Stage", ...], out: Path, folder
     def reasons(faults: dict[str, int]) -> str:
         return ", ".join(f"{gate} {count}" for gate, count in faults.items()) or "-"
 
-    shown = [name for name in counted if name in stages or (name.startswith("replies") and "rows" in stages)]
-    rows = [[n, f"{counted[n].made:,}", reasons(counted[n].failed), reasons(counted[n].retried)] for n in shown]
+    shown = {n: c for n, c in counted.items() if c is not None and (n in stages or n.startswith("replies"))}
+    rows = [[name, f"{c.made:,}", reasons(c.failed), reasons(c.retried)] for name, c in shown.items()]
     print_table(["", "made", "rejected", "asked anew"], rows, title=f"{report.domain}: {out}")
     spent = report.spending
     typer.echo(

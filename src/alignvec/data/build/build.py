@@ -5,97 +5,30 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from alignvec.data.build.outputs import Outputs
+from alignvec.data.build.job import Job, Progress, Stage
+from alignvec.data.build.outputs import Outputs, records_in
 from alignvec.data.build.personas import chosen, invented
 from alignvec.data.build.plan import held, keep_plan
 from alignvec.data.build.queries import queries_of
 from alignvec.data.build.records import STAGE_OF, Persona, Query, Rejected, read_records
 from alignvec.data.build.replies import rows_of
 from alignvec.data.build.report import BuildReport, Spending, Tally
-from alignvec.data.build.settings import BuildSettings
 from alignvec.data.build.workplace import Workplace
-from alignvec.data.schema import SPLITS, PersonaSource, PreferenceRow
-from alignvec.data.teacher.budget import Budget, Limits, Prices
+from alignvec.data.schema import SPLITS, PreferenceRow
+from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
-from alignvec.data.teacher.client import Endpoint, Teacher
+from alignvec.data.teacher.client import Teacher
 from alignvec.errors import BudgetError, DataError, TeacherError
 from alignvec.files import write_text
 
-Stage = Literal["personas", "queries", "rows"]
-STAGES: tuple[Stage, ...] = ("personas", "queries", "rows")
+TICK = 0.5
+"""Seconds between looks at the progress while nothing is finished."""
 Made = TypeVar("Made", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class PersonaChoice:
-    """Personas that exist already.
-
-    Attributes:
-        texts: yields them.
-        source: where they come from.
-        by_keyword: whether only those with one of the domain's keywords are taken.
-    """
-
-    texts: Callable[[], Iterator[str]]
-    source: PersonaSource
-    by_keyword: bool
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a build.
-
-    Attributes:
-        settings: what the data is made of.
-        out: folder of the build.
-        personas: how many personas.
-        endpoint: where the teacher is.
-        judge_endpoint: where the judge is; None if it is where the teacher is.
-        choice: personas that exist already; None to invent them.
-        stages: the steps to do; an earlier step's result is read from the folder.
-        prices: of tokens.
-        limits: of spending.
-        limit: use the first so many personas or queries of the folder only.
-    """
-
-    settings: BuildSettings
-    out: Path
-    personas: int
-    endpoint: Endpoint
-    judge_endpoint: Endpoint | None = None
-    choice: PersonaChoice | None = None
-    stages: tuple[Stage, ...] = STAGES
-    prices: Prices = field(default_factory=Prices)
-    limits: Limits = field(default_factory=Limits)
-    limit: int | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        made: stage to how many are finished.
-        answers: answers that came over the network.
-        cached: answers that were there already.
-        tokens: spent in all.
-        money: spent in all.
-        seconds: since the start.
-    """
-
-    made: dict[str, int]
-    answers: int
-    cached: int
-    tokens: int
-    money: float
-    seconds: float
 
 
 def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> BuildReport:
@@ -107,20 +40,19 @@ def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> Build
         BudgetError: if the budget is used up; what is finished is written first.
     """
     with held(job.out):
-        keep_plan(job.out, job.settings, job.stages)
+        keep_plan(job.out, job.settings, job.stages, job.choice.source if job.choice else None)
+        before = {stage: records_in(job.out / f"{stage}.jsonl") for stage in job.stages}
         outputs = Outputs(job.out, job.stages)
         try:
-            report, stop = asyncio.run(_run(job, outputs, watch))
-            last = job.stages[-1]
-            made = getattr(report, last).made
-            if stop is None or made > _lines(job.out / f"{last}.jsonl"):
-                outputs.put_in_place()
-                write_text(job.out / "report.json", report.model_dump_json(indent=1) + "\n")
+            report, stop = asyncio.run(_run(job, outputs, watch, before))
+            outputs.put_in_place(longer_only=stop is not None)
+            write_text(job.out / "report.json", report.model_dump_json(indent=1) + "\n")
         finally:
             outputs.drop()
     if stop is not None:
         raise stop
-    if not made:
+    last = job.stages[-1]
+    if not report.made(last):
         raise DataError(
             f"no {last} came out; {job.out / 'rejected.jsonl'} has every text with the reason it was rejected"
         )
@@ -128,7 +60,7 @@ def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> Build
 
 
 async def _run(
-    job: Job, outputs: Outputs, watch: Callable[[Progress], None]
+    job: Job, outputs: Outputs, watch: Callable[[Progress], None], before: dict[Stage, int]
 ) -> tuple[BuildReport, BudgetError | TeacherError | None]:
     started, tally = time.monotonic(), Tally()
     stop: BudgetError | TeacherError | None = None
@@ -156,7 +88,13 @@ async def _run(
                 tokens=budget.prompt_tokens + budget.completion_tokens,
                 money=budget.money,
                 seconds=time.monotonic() - started,
+                held_back=max(one.held_back for one in endpoints),
             )
+
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(TICK)
+                watch(progress())
 
         async def counted(stage: Stage, records: AsyncIterator[Made]) -> AsyncIterator[Made]:
             async for record in records:
@@ -168,10 +106,13 @@ async def _run(
                 watch(progress())
                 yield record
 
+        ticking = asyncio.create_task(tick())
         try:
             await _drain(job, work, counted)
         except (BudgetError, TeacherError) as error:
             stop = error
+        finally:
+            ticking.cancel()
         done = progress()
         spending = Spending(
             answers=done.answers,
@@ -182,7 +123,7 @@ async def _run(
             money=budget.money,
             seconds=round(done.seconds, 3),
         )
-    return _report(job, tally, spending, stop), stop
+    return _report(job, tally, spending, stop, before), stop
 
 
 async def _drain(job: Job, work: Workplace, counted: Callable[..., AsyncIterator[Any]]) -> None:
@@ -224,33 +165,26 @@ def _of_other_stages(job: Job) -> Iterator[Rejected]:
     return iter(())
 
 
-def rejected_by_stage(out: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """Counts for a data set's card: stage to gate to the number of texts that are missing for it."""
-    counts: dict[str, Counter[str]] = {}
-    for rejected in read_records(out / "rejected.jsonl", Rejected, made_by="a build", may_be_empty=True):
-        if rejected.final:
-            counts.setdefault(rejected.stage, Counter())[rejected.gate] += 1
-    return {"rejected": {stage: dict(gates.most_common()) for stage, gates in counts.items()}}
-
-
-def _lines(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as stream:
-        return sum(1 for _ in stream)
-
-
-def _report(job: Job, tally: Tally, spending: Spending, stop: Exception | None) -> BuildReport:
+def _report(
+    job: Job, tally: Tally, spending: Spending, stop: Exception | None, before: dict[Stage, int]
+) -> BuildReport:
     notes = []
     made = tally.made["personas"]
     if "personas" in job.stages and stop is None and made < job.personas:
         notes.append(f"{made} personas of {job.personas}: no more passed the gates, see rejected.jsonl")
+    for stage, count in before.items():
+        if stop is None and tally.made[stage] < count:
+            notes.append(
+                f"{stage}.jsonl had {count} records and has {tally.made[stage]} now; the answers are kept, "
+                "so asking for as much as before brings them back"
+            )
+    levels = job.settings.domain.levels if "rows" in job.stages else ()
     return BuildReport(
         domain=job.settings.domain.name,
-        personas=tally.counts("personas"),
-        queries=tally.counts("queries"),
-        replies={level: tally.counts("replies", level) for level in job.settings.domain.levels},
-        rows=tally.counts("rows"),
+        personas=tally.counts("personas") if "rows" not in job.stages or "queries" in job.stages else None,
+        queries=tally.counts("queries") if job.stages != ("personas",) else None,
+        replies={level: tally.counts("replies", level) for level in levels},
+        rows=tally.counts("rows") if "rows" in job.stages else None,
         splits={split: tally.splits[split] for split in SPLITS},
         spending=spending,
         stopped=None if stop is None else str(stop),

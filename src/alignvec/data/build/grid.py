@@ -2,13 +2,18 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
 
 def cycles(values: Sequence[str], seed: str) -> Iterator[str]:
     """The values for ever, each once in a shuffled round before any comes again."""
-    generator = random.Random(seed)
-    while True:
-        yield from generator.sample(values, len(values))
+    return (cycled(values, seed, index) for index in count())
+
+
+def cycled(values: Sequence[str], seed: str, index: int) -> str:
+    """The value at one place of such a cycle, without those before it."""
+    turn, place = divmod(index, len(values))
+    return random.Random(f"{seed}/{turn}").sample(values, len(values))[place]
 
 
 def cells(grid: Mapping[str, Sequence[str]], seed: int) -> Iterator[dict[str, str]]:

@@ -1,6 +1,8 @@
 """Files of a build, written beside their places and put there when it ends."""
 
+import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import IO
 
 from pydantic import BaseModel
 
-from alignvec.data.build.records import STAGE_OF, Rejected
+from alignvec.data.build.records import STAGE_OF, Rejected, read_records
 from alignvec.files import storage_errors
 
 
@@ -42,8 +44,12 @@ class Outputs:
         """Append a rejected text."""
         self.write(_rejected(STAGE_OF[rejected.stage]), rejected)
 
-    def put_in_place(self) -> None:
-        """Close the files and rename them to their names."""
+    def put_in_place(self, *, longer_only: bool) -> None:
+        """Close the files and rename them to their names.
+
+        Args:
+            longer_only: write no empty file, and keep one of an earlier run that has more records.
+        """
         with storage_errors(self._folder):
             self._stack.close()
             parts = [self._staged(_rejected(stage)) for stage in dict.fromkeys(STAGE_OF.values())]
@@ -52,19 +58,39 @@ class Outputs:
                     with part.open("rb") as stream:
                         shutil.copyfileobj(stream, whole)
                     part.unlink()
-            parts[0].replace(self._folder / "rejected.jsonl")
-            for name in self._files:
-                if (staged := self._staged(name)).exists():
-                    staged.replace(self._folder / f"{name}.jsonl")
+            parts[0].replace(self._staged("rejected"))
+            for name in ("rejected", *self._files):
+                staged, place = self._staged(name), self._folder / f"{name}.jsonl"
+                if staged.exists() and not (longer_only and max(records_in(place), 1) > records_in(staged)):
+                    staged.replace(place)
 
     def drop(self) -> None:
-        """Close the files and remove what was not put in place."""
-        self._stack.close()
-        for name in self._files:
-            self._staged(name).unlink(missing_ok=True)
+        """Close the files and remove what was not put in place; a full disk is not told again."""
+        with contextlib.suppress(OSError):
+            self._stack.close()
+        for name in ("rejected", *self._files):
+            with contextlib.suppress(OSError):
+                self._staged(name).unlink(missing_ok=True)
 
     def _staged(self, name: str) -> Path:
         return self._folder / f".{name}.jsonl.part"
+
+
+def records_in(path: Path) -> int:
+    """Records of a JSON-lines file; 0 if there is none."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+def rejected_by_stage(out: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts for a data set's card: stage to gate to the number of texts that are missing for it."""
+    counts: dict[str, Counter[str]] = {}
+    for rejected in read_records(out / "rejected.jsonl", Rejected, made_by="a build", may_be_empty=True):
+        if rejected.final:
+            counts.setdefault(rejected.stage, Counter())[rejected.gate] += 1
+    return {"rejected": {stage: dict(gates.most_common()) for stage, gates in counts.items()}}
 
 
 def _rejected(stage: str) -> str:

@@ -64,7 +64,9 @@ async def invented(work: Workplace, count: int) -> AsyncIterator[Persona]:
                 if attempts.answer is None or _is_duplicate(work, known, name, attempts.text):
                     continue
                 accepted += 1
-                yield Persona(id=name, text=attempts.text, source=source, prompt=prompt.reference, attributes=cell)
+                yield Persona(
+                    id=name, number=number, text=attempts.text, source=source, prompt=prompt.reference, attributes=cell
+                )
 
 
 async def chosen(
@@ -95,7 +97,7 @@ async def chosen(
                 work.reject(Rejected(stage="persona", id=name, gate=gate, reason=reason, text=text, final=True))
             elif not _is_duplicate(work, known, name, text):
                 accepted += 1
-                yield Persona(id=name, text=text, source=source)
+                yield Persona(id=name, number=number, text=text, source=source)
 
 
 def persona_id(domain: Domain, number: int) -> str:
@@ -111,7 +113,7 @@ def persona_texts(path: Path) -> Iterator[str]:
     """
     found = False
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     found = True
@@ -158,6 +160,8 @@ def _persona(row: Any, where: str) -> str:
     value = row.get("persona", row.get("text")) if isinstance(row, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: no field 'persona' with a text; each persona needs one")
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
+        raise DataError(f"{where}: the persona has half a letter (an unpaired surrogate); mend the file")
     return value
 
 

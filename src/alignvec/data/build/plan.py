@@ -10,13 +10,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignvec.data.build.settings import BuildSettings
+from alignvec.data.schema import PersonaSource
+from alignvec.data.teacher.cache import AnswerCache
 from alignvec.errors import DataError
 from alignvec.files import storage_errors, write_text
 
 PLAN = "build.json"
 _COMMON = ("domain.name", "domain.description", "domain.language", "teacher", "seed", "retries")
 DEPENDS_ON = {
-    "personas": (*_COMMON, "domain.personas", "prompts.persona"),
+    "personas": (*_COMMON, "domain.personas", "domain.keywords", "prompts.persona"),
     "queries": (*_COMMON, "domain.topics", "prompts.query", "queries_per_persona"),
     "rows": (*_COMMON, "domain.levels", "prompts.reply", "prompts.judge", "judge", "reply_sampling"),
 }
@@ -44,19 +46,24 @@ def held(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str]) -> None:
+def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str], source: PersonaSource | None) -> None:
     """Write what the stages depend on, or check that it is what the folder was built with.
+
+    As long as a folder has no answers and no results of a stage, its plan may change.
 
     Args:
         out: folder of the build.
         settings: of the build.
         stages: those that will run, of personas, queries and rows.
+        source: where given personas come from; None if they are invented.
 
     Raises:
         DataError: naming what differs, if the folder holds a build with other settings.
     """
     whole = settings.model_dump(mode="json")
     plan = {stage: _picked(whole, DEPENDS_ON[stage]) for stage in stages}
+    if "personas" in plan:
+        plan["personas"]["source of personas"] = source.model_dump(mode="json") if source else None
     path = out / PLAN
     there: dict[str, Any] = {}
     if path.exists():
@@ -64,8 +71,11 @@ def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str]) -> None
             there = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise DataError(f"{path} cannot be read; choose another --out") from None
+    answered = _has_answers(out)
     for stage in plan.keys() & there.keys():
-        if differing := _differing(plan[stage], there[stage]):
+        if not (answered or (out / f"{stage}.jsonl").exists()):
+            del there[stage]
+        elif differing := _differing(plan[stage], there[stage]):
             name, mine, theirs = differing
             raise DataError(
                 f"{out} holds {stage} of another {name} ({_short(theirs)} there, {_short(mine)} now); "
@@ -73,6 +83,14 @@ def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str]) -> None
             )
     if plan.keys() - there.keys():
         write_text(path, json.dumps(there | plan, indent=1, ensure_ascii=False) + "\n")
+
+
+def _has_answers(out: Path) -> bool:
+    path = out / "answers.sqlite"
+    if not path.exists():
+        return False
+    with AnswerCache(path) as cache:
+        return cache.tokens() != (0, 0)
 
 
 def _picked(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -85,10 +85,10 @@ def load_prompts(folder: Path | None = None) -> PromptSet:
 def _load(path: Path, step: Step) -> Prompt:
     try:
         prompt = Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        parsed = [piece for text in (prompt.system, prompt.user) for piece in string.Formatter().parse(text)]
         named = {
-            field
-            for text in (prompt.system, prompt.user)
-            for _, field, _, _ in string.Formatter().parse(text)
+            field + (f"!{how}" if how else "") + (f":{form}" if form else "")
+            for _, field, form, how in parsed
             if field is not None
         }
     except FileNotFoundError:

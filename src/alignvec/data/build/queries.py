@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from alignvec.data.build.attempts import Attempts, Fault, attempt, one_line
-from alignvec.data.build.grid import cycles
+from alignvec.data.build.grid import cycled
 from alignvec.data.build.records import Persona, Query, Rejected
 from alignvec.data.build.settings import QUERY_SAMPLING
 from alignvec.data.build.workplace import Workplace
@@ -11,7 +11,7 @@ from alignvec.data.gates.candidate import Candidate
 from alignvec.data.gates.duplicates import NearDuplicates
 from alignvec.data.gates.gates import QUERY_GATES, first_fault
 from alignvec.data.teacher.ordered import ordered
-from alignvec.data.teacher.request import Answer
+from alignvec.data.teacher.request import Answer, derived_seed
 
 _Item = tuple[str, str, Persona]
 
@@ -22,10 +22,11 @@ async def queries_of(work: Workplace, personas: AsyncIterator[Persona]) -> Async
     domain, prompt = settings.domain, settings.prompts.query
 
     async def items() -> AsyncIterator[_Item]:
-        topics = cycles(domain.topics, f"{settings.seed}/topics")
+        per, seed = settings.queries_per_persona, f"{settings.seed}/topics"
         async for persona in personas:
-            for number in range(settings.queries_per_persona):
-                yield f"{persona.id}-{number}", next(topics), persona
+            place = derived_seed(persona.id) if persona.number is None else persona.number
+            for number in range(per):
+                yield f"{persona.id}-{number}", cycled(domain.topics, seed, place * per + number), persona
 
     async def write(item: _Item) -> tuple[_Item, Attempts]:
         name, topic, persona = item

@@ -16,6 +16,7 @@ class Persona(BaseModel):
 
     Attributes:
         id: unique in the build.
+        number: place in the order that topics rotate in; None: a place that follows from the id.
         text: one sentence.
         source: where it comes from.
         prompt: reference of the prompt that made it, if it was invented.
@@ -25,6 +26,7 @@ class Persona(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Text
+    number: int | None = None
     text: Text
     source: PersonaSource
     prompt: str | None = None
@@ -86,23 +88,35 @@ Record = TypeVar("Record", bound=BaseModel)
 def read_records(path: Path, kind: type[Record], *, made_by: str, may_be_empty: bool = False) -> Iterator[Record]:
     """Stream the records of a JSON-lines file.
 
+    Args:
+        path: the file.
+        kind: of record; ids of personas and queries must be unique.
+        made_by: the command that makes such a file, for what the user is told.
+        may_be_empty: whether a file without records is fine.
+
     Raises:
         DataError: if the file cannot be read, is empty or a line is malformed.
     """
     try:
-        stream = path.open(encoding="utf-8")
+        stream = path.open(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"no file at {path}; {made_by} makes it") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; check the path") from None
     number, seen = 0, False
+    ids: set[str] = set()
     with stream:
         try:
             for line in stream:
                 number += 1
                 if line.strip():
                     seen = True
-                    yield kind.model_validate(json.loads(line))
+                    record = kind.model_validate(json.loads(line))
+                    if isinstance(record, Persona | Query):
+                        if record.id in ids:
+                            raise DataError(f"{path}:{number}: id {record.id!r} is used twice; give each its own")
+                        ids.add(record.id)
+                    yield record
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the line"

@@ -16,6 +16,8 @@ from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, Request, derived_seed
 
 LEVEL_GATE = "level"
+FEW_WORDS = 10
+NEGATED = re.compile(r" (?:not|no|nor|neither|never|isn t|nicht|kein|pas|ni) ")
 
 
 async def rows_of(work: Workplace, queries: AsyncIterator[Query]) -> AsyncIterator[PreferenceRow]:
@@ -40,11 +42,29 @@ async def rows_of(work: Workplace, queries: AsyncIterator[Query]) -> AsyncIterat
             yield _row(work, query, attempts)
 
 
-def verdict(answer: str, levels: Iterable[str]) -> str | None:
-    """The level that a judge's answer names; None if it names none, or several."""
-    words = answer.lower()
-    named = [level for level in levels if re.search(rf"(?<![\w-]){re.escape(level)}(?![\w-])", words)]
+def verdict(answer: Answer, levels: Iterable[str]) -> str | None:
+    """The level that a judge's answer names; None if it names none or several, negates, or was cut off.
+
+    A first line that is a level's name counts, whatever follows; else a whole answer of a few words with one name in
+    it. Case, punctuation, and `-`, `_` and spaces within a name do not matter.
+    """
+    plain = {_plain(level): level for level in levels}
+    text = re.sub(r"(?s)^.*</think>", "", answer.text).strip()
+    if first := plain.get(_plain(text.split("\n")[0])):
+        return first
+    words = f" {_plain(text)} "
+    if answer.finish_reason == "length" or len(words.split()) > FEW_WORDS or NEGATED.search(words):
+        return None
+    named = []
+    for name in sorted(plain, key=len, reverse=True):  # a name that holds another comes first
+        if f" {name} " in words:
+            named.append(plain[name])
+            words = words.replace(f" {name} ", " | ")
     return named[0] if len(named) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
 
 
 async def _reply(work: Workplace, query: Query, level: str) -> Attempts:
@@ -91,13 +111,13 @@ async def _level_fault(work: Workplace, query: Query, level: str, text: str) -> 
         max_tokens=JUDGE_SAMPLING.max_tokens,
         seed=derived_seed(settings.seed, "judge"),
     )
-    said = (await work.judge.ask(request, (URGENCY["judge"], query.id))).text
+    said = await work.judge.ask(request, (URGENCY["judge"], query.id))
     found = verdict(said, levels)
     if found == level:
         return None
     return (
         LEVEL_GATE,
-        f"the judge takes it for {found}" if found else f"the judge names no single level ({said[:60]!r})",
+        f"the judge takes it for {found}" if found else f"the judge names no single level ({said.text[:60]!r})",
     )
 
 

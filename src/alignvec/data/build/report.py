@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -53,10 +54,10 @@ class BuildReport(BaseModel):
 
     Attributes:
         domain: its name.
-        personas: counts of personas.
-        queries: counts of queries.
-        replies: level to counts of replies.
-        rows: counts of rows.
+        personas: counts of personas; None if the run had nothing to do with them.
+        queries: counts of queries; likewise.
+        replies: level to counts of replies; likewise empty.
+        rows: counts of rows; likewise.
         splits: rows a split.
         spending: on teacher and judge.
         stopped: why it stopped early; None if it did not.
@@ -66,14 +67,19 @@ class BuildReport(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     domain: str
-    personas: Counts
-    queries: Counts
+    personas: Counts | None
+    queries: Counts | None
     replies: dict[str, Counts]
-    rows: Counts
+    rows: Counts | None
     splits: dict[str, int]
     spending: Spending
     stopped: str | None = None
     notes: list[str] = []
+
+    def made(self, stage: Literal["personas", "queries", "rows"]) -> int:
+        """How many a stage made; 0 if it was not run."""
+        counts: Counts | None = getattr(self, stage)
+        return counts.made if counts else 0
 
 
 @dataclass

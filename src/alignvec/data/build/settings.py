@@ -12,7 +12,7 @@ from alignvec.data.schema import Sampling
 PERSONA_SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_tokens=120)
 QUERY_SAMPLING = Sampling(temperature=0.9, top_p=0.95, max_tokens=160)
 REPLY_SAMPLING = Sampling(temperature=0.7, top_p=0.95, max_tokens=400)
-JUDGE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=16)
+JUDGE_SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=32)
 PERSONA_WORDS, QUERY_WORDS = 25, 35
 """Words that a persona and a query have on average, for estimates."""
 

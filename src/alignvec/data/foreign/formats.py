@@ -61,10 +61,7 @@ def pairs(record: Record, reading: Reading) -> Pair:
 def safe_rlhf(record: Record, reading: Reading) -> Pair:
     """PKU-SafeRLHF: `prompt`, `response_0`, `response_1`, and which one is safer, or better (more helpful)."""
     prompt, replies = _text(record, "prompt"), [_text(record, f"response_{i}") for i in (0, 1)]
-    choice = str(record.get(f"{reading.prefer}_response_id"))
-    if choice not in ("0", "1"):
-        raise Unusable("tie")
-    chosen = int(choice)
+    chosen = _choice(record, f"{reading.prefer}_response_id")
     safe = str(record.get(f"is_response_{chosen}_safe")).lower()
     note = "the chosen reply is flagged unsafe" if safe == "false" else None
     return Pair(prompt, prompt, replies[chosen], replies[1 - chosen], note)
@@ -195,6 +192,22 @@ def _messages(value: Any, name: str) -> list[Turn]:
     if any(role not in _SPEAKERS or not isinstance(text, str) for role, text in turns):
         raise Unusable(f"{name} has a message without a known role or a text")
     return [(str(role), str(text).strip()) for role, text in turns]
+
+
+def _choice(record: Record, column: str) -> int:
+    """0 or 1, also as a text or a float: Parquet files often hold the numbers of a column with nulls so."""
+    value = record.get(column)
+    if isinstance(value, bool):
+        raise Unusable(f"{column} is true or false, not 0 or 1")
+    if value is None or not str(value).strip() or str(value).lower() == "nan":
+        raise Unusable(f"no {column}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise Unusable(f"{column} is no number") from None
+    if number not in (0, 1):
+        raise Unusable("tie")
+    return int(number)
 
 
 def _text(record: Record, column: str, *, strip: bool = True) -> str:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from alignvec.data.domain import Domain
 from alignvec.data.gates.candidate import Candidate
+from alignvec.data.unspaced import runs, words
 
 RUN = 5
 """Words in a row that a text may not share with an instruction."""
@@ -31,7 +32,8 @@ def leakage(candidate: Candidate) -> str | None:
     """Rejects a text that gives its instructions away.
 
     Those are chat markup, talk about the task ("Here is a query:"), a level's name as a label ("expert-level answer",
-    "Avoidance:") and `RUN` words in a row of an instruction. A level's name as an ordinary word is fine.
+    "Avoidance:") and `RUN` words in a row of an instruction, or as many letters in a row as `RUN` words have in a script without
+    spaces. A level's name as an ordinary word is fine. Talk and labels are known in English only.
     """
     text = candidate.text.replace("’", "'")
     for pattern in (_MARKUP, _TALK, _labels(tuple(candidate.domain.levels))):
@@ -64,5 +66,7 @@ def _all_runs(texts: tuple[str, ...]) -> frozenset[str]:
 
 
 def _runs(text: str) -> Iterator[str]:
-    words = re.findall(r"\w+", text.lower())
-    return (" ".join(words[i : i + RUN]) for i in range(len(words) - RUN + 1))
+    found = re.findall(r"\w+", " ".join(words(text.lower())))
+    yield from (" ".join(found[i : i + RUN]) for i in range(len(found) - RUN + 1))
+    for letters, size in runs(text.lower()):  # wherever they were cut into words
+        yield from (letters[i : i + RUN * size] for i in range(len(letters) - RUN * size + 1))

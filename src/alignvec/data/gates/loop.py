@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 from alignvec.data.gates.candidate import Candidate
+from alignvec.data.unspaced import words
 
 MIN_WORDS = 3
 LOOP_SHARE = 0.25
@@ -16,11 +17,15 @@ def is_degenerate(reply: str) -> bool:
 
 
 def loops(text: str) -> bool:
-    """Whether over a quarter of the word 4-grams repeat earlier ones, or one word stands four times in a row."""
-    words = _words(text)
-    if any(len(set(words[i : i + LOOP_RUN])) == 1 for i in range(len(words) - LOOP_RUN + 1)):
+    """Whether over a quarter of the word 4-grams repeat earlier ones, or one word stands four times in a row.
+
+    Scripts without spaces are cut into pieces of a word's length, see `unspaced.words`; in a loop without punctuation
+    the cuts may fall differently each time, so that it is found only after some more turns.
+    """
+    found = _words(text)
+    if any(len(set(found[i : i + LOOP_RUN])) == 1 for i in range(len(found) - LOOP_RUN + 1)):
         return True
-    grams = Counter(tuple(words[i : i + 4]) for i in range(len(words) - 3))
+    grams = Counter(tuple(found[i : i + 4]) for i in range(len(found) - 3))
     total = sum(grams.values())
     return total > 0 and (total - len(grams)) / total > LOOP_SHARE
 
@@ -31,4 +36,4 @@ def loop(candidate: Candidate) -> str | None:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return re.findall(r"\w+", " ".join(words(text.lower())))

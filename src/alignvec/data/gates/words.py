@@ -2,6 +2,7 @@
 
 import re
 
+from alignvec.data.confound import word_count
 from alignvec.data.gates.candidate import Candidate, Gate
 
 
@@ -18,10 +19,10 @@ def reply_length(candidate: Candidate) -> str | None:
 
 
 def length_between(fewest: int, most: int) -> Gate:
-    """A gate that rejects a text of fewer or more words (separated by white space) than these."""
+    """A gate that rejects a text of fewer or more words than these, see `word_count`."""
 
     def length(candidate: Candidate) -> str | None:
-        count = len(candidate.text.split())
+        count = word_count(candidate.text)
         return None if fewest <= count <= most else f"{count} words, not {fewest} to {most}"
 
     return length

@@ -40,7 +40,7 @@ def write_dataset_folder(
 ) -> Statistics:
     """Write a folder that `datasets.load_dataset` reads and a reader can judge; an existing one is replaced.
 
-    It holds `rows.jsonl`, `data/SPLIT.parquet`, `statistics.json`, `report.json` (if given), `plots/` and `README.md`.
+    Hidden files of an existing one, such as `.DS_Store` or `.gitattributes`, are kept. It holds `rows.jsonl`, `data/SPLIT.parquet`, `statistics.json`, `report.json` (if given), `plots/` and `README.md`.
 
     Args:
         rows_file: rows as JSON lines; it may lie in the folder that is replaced.
@@ -56,12 +56,14 @@ def write_dataset_folder(
             that is not of such a folder.
         StorageError: if the folder cannot be written.
     """
-    _check_free(out)
+    require_free(out)
     measured = measure(read_rows(rows_file), language=language)
     result = statistics(measured)
     chosen = _licence(result, licence)
     agreement = _agreement(rows_file, ratings) if ratings else None
     with atomic_folder(out) as staging:
+        for path in _hidden(out):
+            shutil.copy2(path, staging / path.name)
         shutil.copyfile(rows_file, staging / ROWS)
         write_parquet(rows_file, staging / "data")
         (staging / "statistics.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -91,7 +93,7 @@ def load_report(path: Path) -> dict[str, Any]:
         DataError: if it cannot be read or is no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"no report at {path}; check --report") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -102,13 +104,24 @@ def load_report(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_free(out: Path) -> None:
+def require_free(out: Path) -> None:
+    """Check that a folder of a data set may be written to `out`, before any work is spent on it.
+
+    Raises:
+        DataError: if `out` is a file, or a folder that holds anything that is not of such a folder; hidden files may
+            be there, hidden folders may not.
+    """
     if not out.exists():
         return
-    ours = {ROWS, "data", "statistics.json", "report.json", "plots", "README.md"}
-    if not out.is_dir() or (others := sorted(path.name for path in out.iterdir() if path.name not in ours)):
-        what = f"holds {others[0]!r}" if out.is_dir() else "is a file"
-        raise DataError(f"{out} {what}, which would be lost; name a new folder with --out")
+    if not out.is_dir():
+        raise DataError(f"{out} is a file, which would be lost; name a new folder with --out")
+    kept = {ROWS, "data", "statistics.json", "report.json", "plots", "README.md", *(path.name for path in _hidden(out))}
+    if others := sorted(path.name for path in out.iterdir() if path.name not in kept):
+        raise DataError(f"{out} holds {others[0]!r}, which would be lost; name a new folder with --out")
+
+
+def _hidden(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(".*") if path.is_file()]
 
 
 def _share_alike(result: Statistics) -> bool:

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from alignvec.data.load import levels_of
+from alignvec.data.load import levels_of, numbered_rows
 from alignvec.data.schema import PreferenceRow, Split
 from alignvec.errors import DataError
 from alignvec.files import storage_errors
@@ -78,23 +78,7 @@ def read_rows(path: Path) -> Iterator[PreferenceRow]:
     Raises:
         DataError: if the file cannot be read or has no rows, a line is malformed, or an id is used twice.
     """
-    seen: dict[str, int] = {}
-    try:
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = _parse(path, number, line)
-                if row.id in seen:
-                    raise DataError(f"{path}:{number}: id {row.id!r} was used on line {seen[row.id]}; make ids unique")
-                seen[row.id] = number
-                yield row
-    except FileNotFoundError:
-        raise DataError(f"no data file at {path}; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}; it must be UTF-8 text, one JSON object a line") from None
-    if not seen:
-        raise DataError(f"{path}: the file is empty; it needs one JSON object a line")
+    return (row for _, row in numbered_rows(path))
 
 
 def write_parquet(rows_file: Path, folder: Path) -> dict[Split, int]:
@@ -152,12 +136,3 @@ def parquet_schema(levels: tuple[str, ...]) -> "pa.Schema":
     )
     fields: dict[str, pa.DataType] = dict.fromkeys(("id", "split", "domain", "topic", "persona", "query"), text)
     return pa.schema({**fields, "responses": struct(**dict.fromkeys(levels, text)), "provenance": provenance})
-
-
-def _parse(path: Path, number: int, line: str) -> PreferenceRow:
-    try:
-        return PreferenceRow.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise DataError(f"{path}:{number}: {where}: {first['msg']}; see data/README.md for the schema") from None

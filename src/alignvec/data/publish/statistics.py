@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from alignvec.data.confound import FOLDS, held_out_accuracy, length_classifier, text_classifier
 from alignvec.data.schema import Split
+from alignvec.data.unspaced import words as words_of
 
 if TYPE_CHECKING:
     from alignvec.data.publish.measure import Measured
@@ -183,7 +184,7 @@ def statistics(measured: "Measured") -> Statistics:
 def _level(measured: "Measured", level: str) -> LevelStatistics:
     words = Spread.of(measured.words[level])
     assert words is not None, "a measured file has rows"
-    texts = [row.responses[level].lower().split() for row in measured.sample]
+    texts = [words_of(row.responses[level].lower()) for row in measured.sample]
     pairs = [pair for text in texts for pair in pairwise(text)]
     singles = [word for text in texts for word in text]
     return LevelStatistics(
@@ -223,7 +224,7 @@ def _confound(measured: "Measured") -> Confound:
         ),
         by_words=held_out_accuracy(
             text_classifier(),
-            [row.responses[level] for level in levels for row in sample],
+            [" ".join(words_of(row.responses[level])) for level in levels for row in sample],
             np.repeat(np.arange(len(levels)), len(sample)),
             [row.persona for _ in levels for row in sample],
         ),

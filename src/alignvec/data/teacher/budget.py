@@ -32,6 +32,8 @@ class Limits:
 class Budget:
     """Lets a request start only if it cannot exceed the limits, whatever it and those in flight will take.
 
+    An endpoint that writes more than `max_tokens` (hidden reasoning, say) can still exceed them, by what is in flight.
+
     Args:
         prices: money per million tokens.
         limits: the most that may be spent.
@@ -62,7 +64,7 @@ class Budget:
         Raises:
             BudgetError: if it might exceed a limit with nothing else in flight.
         """
-        need = (2 * request.prompt_tokens + 16, request.max_tokens)
+        need = (request.most_prompt_tokens, request.max_tokens)
         async with self._freed:
             while not self._fits(need):
                 if not self._held:
@@ -93,6 +95,6 @@ class Budget:
         limits += [f"{self.limits.money:g} in money"] if self.limits.money is not None else []
         return (
             f"the budget of {' and '.join(limits)} is used up ({tokens:,} tokens, {self.money:.4g} in money spent, and "
-            "the next request might exceed it); what is finished was written, and the same command with a larger "
+            "the next request might exceed it); what is finished is in the folder, and the same command with a larger "
             "budget goes on"
         )

@@ -1,62 +1,33 @@
 """A teacher behind any OpenAI-compatible endpoint: bounded, patient, paid for once."""
 
 import asyncio
-import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion
-from pydantic import ValidationError
 
 from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
+from alignvec.data.teacher.completion import UnusableError, read_completion
+from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.pace import Pace, backoff
 from alignvec.data.teacher.request import Answer, Request
 from alignvec.data.teacher.slots import Slots, Urgency
-from alignvec.errors import AlignvecError, ConfigError, TeacherError
+from alignvec.errors import AlignvecError, TeacherError
 
 LARGEST_ANSWER = 4 << 20
 """Bytes of an HTTP answer that are read; a longer one is cut off and asked for again."""
 
+PATIENCE = 1800.0
+"""Seconds that a request may be turned away for rate limits before the run is stopped."""
+
 
 class NoAnswerError(AlignvecError):
     """One request got no answer for a reason of its own, or after all attempts; others may."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the teacher is and how it is treated.
-
-    Attributes:
-        url: base URL; `/v1` is added to a bare host.
-        in_flight: most requests at once.
-        timeout: seconds that one attempt may take from the first byte sent to the last received.
-        attempts: tries of one request.
-        key_variable: environment variable with the API key; without it, the endpoint gets a placeholder.
-    """
-
-    url: str
-    in_flight: int = 16
-    timeout: float = 120.0
-    attempts: int = 6
-    key_variable: str = "OPENAI_API_KEY"
-
-    @property
-    def base_url(self) -> str:
-        """The URL that paths such as `/chat/completions` are added to.
-
-        Raises:
-            ConfigError: if it is no http(s) URL.
-        """
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f"teacher URL {self.url!r} is not an http(s) URL; write it like http://127.0.0.1:8000/v1")
-        return self.url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 
 class Teacher:
@@ -74,7 +45,7 @@ class Teacher:
         budget: what it may cost.
 
     Raises:
-        ConfigError: if the endpoint's URL is none.
+        ConfigError: if the endpoint's URL or key is none.
     """
 
     def __init__(self, endpoint: Endpoint, cache: AnswerCache, budget: Budget) -> None:
@@ -86,16 +57,22 @@ class Teacher:
         self._cache = cache
         self._pace = Pace()
         self._slots = Slots(endpoint.in_flight)
+        self._asked: dict[str, asyncio.Event] = {}
         self._failed_in_a_row = 0
         self._client = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
-            api_key=os.environ.get(endpoint.key_variable) or "none",
+            api_key=endpoint.key,
             max_retries=0,
             timeout=endpoint.timeout,
             http_client=openai.DefaultAsyncHttpxClient(
                 limits=httpx2.Limits(max_connections=endpoint.in_flight, max_keepalive_connections=endpoint.in_flight)
             ),
         )
+
+    @property
+    def held_back(self) -> float:
+        """Seconds that the endpoint's limits still hold all requests back."""
+        return self._pace.left
 
     async def __aenter__(self) -> "Teacher":
         return self
@@ -117,45 +94,75 @@ class Teacher:
             TeacherError: if the endpoint refuses all requests, cannot be reached, or fails many in a row.
             BudgetError: if the answer might exceed the budget.
         """
+        key = request.key
+        while (asked := self._asked.get(key)) is not None:
+            await asked.wait()
         if (known := self._cache.get(request)) is not None:
             self.cached += 1
             return known
-        async with self._slots.held(urgency), self.budget.reserved(request):
-            answer = await self._insist(request)
-            self._cache.put(request, answer)
-            self.budget.charge(answer)
+        self._asked[key] = asyncio.Event()
+        try:
+            answer = await self._insist(request, urgency)
+        finally:
+            self._asked.pop(key).set()
         self.requests += 1
         self._failed_in_a_row = 0
         return answer
 
-    async def _insist(self, request: Request) -> Answer:
-        cause = ""
-        for attempt in range(self._endpoint.attempts):
-            if attempt:
-                await asyncio.sleep(backoff(attempt))
-            await self._pace.ready()
-            try:
-                async with asyncio.timeout(self._endpoint.timeout):
-                    return await self._once(request)
-            except openai.APIStatusError as error:
-                self._pace.heed(error.response.headers)
-                cause = f"HTTP {error.status_code}"
-                if error.status_code in (401, 403, 404):
-                    raise TeacherError(self._refused(error)) from error
-                if error.status_code < 500 and error.status_code not in (408, 409, 425, 429):
-                    raise self._no_answer(f"the teacher refused the request ({_said(error)})") from error
-            except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
-                cause = "timeout"
-            except (openai.APIConnectionError, httpx2.TransportError) as error:
-                cause = "connection"
-                if not (self.requests or self.cached) and isinstance(error.__cause__, httpx2.ConnectError):
-                    raise TeacherError(
-                        f"no teacher at {self._endpoint.base_url} ({error.__cause__}); start it, or check --teacher-url"
-                    ) from error
-            except _UnusableError as error:
-                cause = str(error)
-            self.retries[cause] += 1
-        raise self._no_answer(f"no answer after {self._endpoint.attempts} attempts (last: {cause})")
+    async def _insist(self, request: Request, urgency: Urgency) -> Answer:
+        failed, fault, turned_away = 0, _Fault("", ""), 0.0
+        while failed < self._endpoint.attempts:
+            if failed and not turned_away:
+                await asyncio.sleep(backoff(failed))
+            async with self._slots.held(urgency), self.budget.reserved(request):
+                await self._pace.ready()
+                answer = await self._attempt(request)
+                if isinstance(answer, Answer):
+                    self._cache.put(request, answer)
+                    self.budget.charge(answer)
+                    self._slots.widen()
+                    return answer
+            fault = answer
+            self.retries[fault.cause] += 1
+            if not fault.turned_away:
+                failed, turned_away = failed + 1, 0.0
+                continue
+            self._slots.narrow()
+            turned_away = turned_away or time.monotonic()
+            if time.monotonic() - turned_away > PATIENCE:
+                raise TeacherError(
+                    f"{self._endpoint.shown} has turned a request away for {PATIENCE / 60:.0f} minutes ({fault.said}); "
+                    "answers so far are kept, and the same command goes on later, with fewer --in-flight"
+                )
+        raise self._no_answer(f"no answer after {failed} attempts (last: {fault.said})")
+
+    async def _attempt(self, request: Request) -> "Answer | _Fault":
+        """One attempt; a fault that may pass is returned, any other raised."""
+        try:
+            async with asyncio.timeout(self._endpoint.timeout):
+                return await self._once(request)
+        except openai.APIStatusError as error:
+            wait, status, said = self._pace.heed(error.response.headers), error.status_code, self._said(error)
+            if status == 429 or (status == 503 and wait > 0):
+                if wait == 0:  # turned away without a word of how long
+                    await asyncio.sleep(backoff(2))
+                return _Fault(f"HTTP {status}", said, turned_away=True)
+            if status in (401, 403, 404):
+                raise TeacherError(self._refused(status, said)) from error
+            if status < 500 and status not in (408, 409, 425):
+                raise self._no_answer(f"the {self._endpoint.role} refused the request ({said})") from error
+            return _Fault(f"HTTP {status}", said)
+        except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException):
+            return _Fault("timeout", "timeout")
+        except (openai.APIConnectionError, httpx2.TransportError) as error:
+            if not (self.requests or self.cached) and isinstance(error.__cause__, httpx2.ConnectError):
+                role = self._endpoint.role
+                raise TeacherError(
+                    f"no {role} at {self._endpoint.shown} ({error.__cause__}); start it, or check --{role}-url"
+                ) from error
+            return _Fault("connection", "connection")
+        except UnusableError as error:
+            return _Fault(error.cause, str(error))
 
     async def _once(self, request: Request) -> Answer:
         # as extra_body the request goes out as it is: checking it against the client's types takes longer than sending
@@ -168,29 +175,30 @@ class Teacher:
             async for piece in response.iter_bytes():
                 content += piece
                 if len(content) > LARGEST_ANSWER:
-                    raise _UnusableError("endless answer")
-        try:
-            completion = ChatCompletion.model_validate_json(bytes(content))
-            choice = completion.choices[0]
-        except (ValidationError, IndexError):
-            raise _UnusableError("unusable JSON") from None
-        text = (choice.message.content or "").strip()
-        usage = completion.usage
+                    raise UnusableError("endless answer")
+        completion = read_completion(bytes(content))
+        text, usage = completion.text, completion.usage
+        prompt, said = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
         return Answer(
             text=text,
-            finish_reason=choice.finish_reason,
-            prompt_tokens=usage.prompt_tokens if usage else request.prompt_tokens,
-            completion_tokens=usage.completion_tokens if usage else len(text) // 4 + 1,
+            finish_reason=completion.finish_reason,
+            prompt_tokens=request.prompt_tokens if prompt is None else prompt,
+            completion_tokens=len(text) // 4 + 1 if said is None else said,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _refused(self, error: openai.APIStatusError) -> str:
-        base = self._endpoint.base_url
-        if error.status_code == 404:
-            return (
-                f"{base} does not know the path or the model ({_said(error)}); check --teacher-url and --teacher-model"
-            )
-        return f"{base} refuses the key ({_said(error)}); put the right one in ${self._endpoint.key_variable}"
+    def _refused(self, status: int, said: str) -> str:
+        shown, role = self._endpoint.shown, self._endpoint.role
+        if status == 404:
+            return f"{shown} does not know the path or the model ({said}); check --{role}-url and --{role}-model"
+        return f"{shown} refuses the key ({said}); put the right one in ${self._endpoint.key_variable}"
+
+    def _said(self, error: openai.APIStatusError) -> str:
+        """What the endpoint said, in one short line, without the key."""
+        text = error.body.get("message") if isinstance(error.body, dict) else None
+        line = " ".join(f"HTTP {error.status_code}: {text or error.response.text or 'no reason given'}".split())
+        key = self._endpoint.key
+        return (line if key == "none" else line.replace(key, "[key]"))[:200]
 
     def _no_answer(self, reason: str) -> AlignvecError:
         """The fault of one request, or, after many in a row, of the endpoint."""
@@ -199,15 +207,14 @@ class Teacher:
             return NoAnswerError(reason)
         return TeacherError(
             f"{self._failed_in_a_row} requests in a row failed, the last one so: {reason}; answers so far are kept, "
-            "and the same command goes on when the teacher is well"
+            f"and the same command goes on when the {self._endpoint.role} is well"
         )
 
 
-class _UnusableError(Exception):
-    """An answer came, but not one that can be used."""
+@dataclass(frozen=True)
+class _Fault:
+    """Why an attempt failed: a kind to be counted, what was said, and whether a rate limit turned it away."""
 
-
-def _said(error: openai.APIStatusError) -> str:
-    """What the endpoint said, in one short line."""
-    text = error.body.get("message") if isinstance(error.body, dict) else None
-    return " ".join(f"HTTP {error.status_code}: {text or error.response.text or 'no reason given'}".split())[:200]
+    cause: str
+    said: str
+    turned_away: bool = False

@@ -21,9 +21,14 @@ class Pace:
     def __init__(self) -> None:
         self._not_before = 0.0
 
+    @property
+    def left(self) -> float:
+        """Seconds that requests are still held back."""
+        return max(self._not_before - time.monotonic(), 0.0)
+
     async def ready(self) -> None:
         """Wait until no header asks for patience any more."""
-        while (left := self._not_before - time.monotonic()) > 0:
+        while (left := self.left) > 0:
             await asyncio.sleep(left)
 
     def heed(self, headers: Mapping[str, str]) -> float:

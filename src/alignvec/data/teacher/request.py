@@ -48,6 +48,11 @@ class Request:
         """Rough number of prompt tokens, for estimates: a token per four characters, and four per message."""
         return sum(len(content) // 4 + 4 for _, content in self.messages)
 
+    @property
+    def most_prompt_tokens(self) -> int:
+        """No fewer than the prompt's tokens: a byte is a token at most, and a message has 16 of its own at most."""
+        return sum(len(content.encode()) + 16 for _, content in self.messages)
+
 
 @dataclass(frozen=True)
 class Answer:
