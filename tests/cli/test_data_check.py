@@ -54,3 +54,9 @@ def test_bad_input_is_told_in_one_line(command: Command, rows: Path, tmp_path: P
     (tmp_path / "broken.jsonl").write_text('{"id": 1}\n')
     assert_told(command("data", "check", tmp_path / "broken.jsonl"), "broken.jsonl:1")
     assert_told(command("data", "check", rows, "--rejected", tmp_path / "file" / "bad.jsonl"), "cannot write")
+
+
+def test_a_byte_order_mark_is_no_matter(command: Command, rows: Path) -> None:
+    rows.write_bytes(b"\xef\xbb\xbf" + rows.read_bytes())
+    done = command("data", "check", rows, "--json")
+    assert (done.code, json.loads(done.out)["rows"]) == (0, 3), done

@@ -6,10 +6,12 @@ import pytest
 import yaml
 
 from alignvec.data.domain import DOMAINS, load_domain
+from alignvec.data.languages import LANGUAGES
 from alignvec.data.load import SHIPPED, load_rows
 from alignvec.data.schema import LEVELS
 from alignvec.errors import DataError
 
+LEVEL = {"instruction": "Answer.", "words": [5, 30]}
 OWN = {
     "name": "gardening",
     "description": "plants and soil",
@@ -67,6 +69,12 @@ def test_levels_have_any_number_and_names(tmp_path: Path) -> None:
         ({"personas": {}}, "personas"),
         ({"personas": {"age": []}}, "personas.age"),
         ({"language": "english"}, "language"),
+        ({"language": "xx"}, "language: .*does not know 'xx'; it knows .*, de, .*, zh"),
+        ({"language": False}, 'language: .*quotes, as in language: "no"'),
+        ({"topics": ["roses", "compost", " Roses"]}, "topics: 'roses' is there twice"),
+        ({"personas": {"topics": ["a"], "age": ["old", "young", "old"]}}, "personas.age: 'old' is there twice"),
+        ({"personas": {"age": ["old"], "Age": ["young"]}}, "personas: 'age' is there twice"),
+        ({"levels": {"non-expert": LEVEL, "expert": LEVEL, "non_expert": LEVEL}}, r"levels: .*'nonexpert'.*rename one"),
         ({"colour": "red"}, "colour"),
         ({"name": "../up"}, "name"),
     ],
@@ -103,3 +111,46 @@ def test_unknown_missing_and_unreadable_domains_are_told(tmp_path: Path) -> None
     (tmp_path / "list.yaml").write_text("- a")
     with pytest.raises(DataError, match="the file"):
         load_domain(str(tmp_path / "list.yaml"))
+
+
+def test_the_languages_are_those_of_the_language_gate() -> None:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    known = {code for code, _ in LanguageIdentifier.from_model_file(MODEL_FILE).rank("a")}
+    assert LANGUAGES == tuple(sorted(known - {"zxx"}))
+
+
+def test_norwegian_is_a_language_in_quotes(tmp_path: Path) -> None:
+    path = own(tmp_path, language="no")
+    assert load_domain(path).language == "no"
+    Path(path).write_text(Path(path).read_text().replace("'no'", "no"))
+    with pytest.raises(DataError, match="in quotes"):
+        load_domain(path)
+
+
+def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
+    path = Path(own(tmp_path))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_domain(str(path)).name == "gardening"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "line"),
+    [
+        ("levels:\n  low: {instruction: a, words: [1, 9]}\n  high: {instruction: b, words: [1, 9]}", "low", 4),
+        ("personas: {age: [old]}\ntopics: [a]", "topics", 3),
+    ],
+)
+def test_a_key_that_is_there_twice_is_told_with_its_line(tmp_path: Path, part: str, key: str, line: int) -> None:
+    repeated = {"low": "\n  low: {instruction: c, words: [1, 9]}", "topics": "\ntopics: [b]"}[key]
+    (tmp_path / "own.yaml").write_text(part + repeated)
+    with pytest.raises(DataError, match=f"own.yaml: the key '{key}' is there twice, again on line {line};"):
+        load_domain(str(tmp_path / "own.yaml"))
+
+
+def test_a_mapping_may_override_what_it_merges(tmp_path: Path) -> None:
+    path = Path(own(tmp_path, levels=None))
+    path.write_text(
+        path.read_text() + "levels:\n  low: &low {instruction: a, words: [1, 9]}\n  high: {<<: *low, instruction: b}\n"
+    )
+    assert [level.instruction for level in load_domain(str(path)).levels.values()] == ["a", "b"]

@@ -151,3 +151,14 @@ def test_a_row_with_other_levels_is_refused_by_id() -> None:
 def test_an_unknown_domain_lists_the_shipped_ones() -> None:
     with pytest.raises(DataError, match=r"domain 'tax' \(have: financial, general, legal, medical\)"):
         shipped_file("tax")
+
+
+def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", record(1), record(2))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [row.id for row in load_rows(path)] == ["row-1", "row-2"]
+
+
+def test_broken_json_is_told_with_its_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", record(1), '{"id": x}')
+    assert complaint(path) == f"{path}:2: not valid JSON (expected value at column 8); mend the line"

@@ -120,6 +120,19 @@ def test_safe_rlhf_has_two_preferences(tmp_path: Path, prefer: Any) -> None:
     assert done.notes == ({} if prefer == "safer" else {"the chosen reply is flagged unsafe": 1})
 
 
+def test_safe_rlhf_ids_may_be_floats_and_what_is_no_id_is_no_tie(tmp_path: Path) -> None:
+    ids = [0, 1, 0.0, 1.0, "0", "1.0", -1, None, float("nan"), "", True, False, "first", [0]]
+    path = lines(tmp_path / "pku.jsonl", [safe_record(n, safer_response_id=found) for n, found in enumerate(ids)])
+    _, rows, rejected = imported(path)
+    assert [row.responses["chosen"].split()[0] for row in rows] == ["Call", "Take"] * 3
+    assert [r["reason"] for r in rejected] == [
+        "tie",
+        *["no safer_response_id"] * 3,
+        *["safer_response_id is true or false, not 0 or 1"] * 2,
+        *["safer_response_id is no number"] * 2,
+    ]
+
+
 def test_the_safer_of_two_unsafe_replies_is_told(tmp_path: Path) -> None:
     records = [safe_record(1), safe_record(2, is_response_0_safe=False)]
     done, _, _ = imported(lines(tmp_path / "pku.jsonl", records))

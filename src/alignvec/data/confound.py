@@ -22,7 +22,10 @@ def length_classifier() -> Any:
 
 
 def text_classifier() -> Any:
-    """A classifier over texts: TF-IDF of words and word pairs, then logistic regression; deterministic."""
+    """A classifier over texts: TF-IDF of words and word pairs, then logistic regression; deterministic.
+
+    Texts without spaces between words must come cut into words, see `unspaced.words`.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -25,7 +25,7 @@ class Level(BaseModel):
 
     Attributes:
         instruction: what a reply at this level does; goes into the teacher's and the judge's prompts.
-        words: fewest and most words of a reply.
+        words: fewest and most words of a reply; how they are counted without spaces says `unspaced.words`.
         answers: whether a reply at this level answers; then a refusal in it is a fault.
     """
 
@@ -89,7 +89,9 @@ class Domain(BaseModel):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Domain":
-        for where, names in {"topics": self.topics, "personas": self.personas, **self.personas}.items():
+        lists = {"topics": self.topics, "personas": tuple(self.personas)}
+        lists.update({f"personas.{attribute}": values for attribute, values in self.personas.items()})
+        for where, names in lists.items():
             if again := _repeated(name.casefold() for name in names):
                 raise ValueError(f"{where}: {again!r} is there twice; keep one")
         # A judge names levels in writing of its own, so that these would be one to it.

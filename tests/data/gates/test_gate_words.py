@@ -44,6 +44,25 @@ def test_personas_and_queries_have_a_band_of_their_own(
     assert [passes(n) for n in (fewest - 1, fewest, most, most + 1)] == [False, True, True, False]
 
 
+JAPANESE = "頭痛が三日以上続く場合や、発熱、吐き気を伴う場合は、早めに病院を受診してください。"  # 33 letters of 8 runs
+THAI = "หากคุณปวดศีรษะติดต่อกันเกินสามวัน หรือมีไข้ อาเจียน และตามัวร่วมด้วย ควรรีบไปพบแพทย์ที่โรงพยาบาล"
+
+
+@pytest.mark.parametrize("text", [JAPANESE, THAI, "我头疼怎么办？", "ຖ້າທ່ານເຈັບຫົວຕິດຕໍ່ກັນເກີນສາມມື້"])
+def test_scripts_without_spaces_pass_the_bands(medical: Domain, text: str) -> None:
+    assert PERSONA_GATES["length"](Candidate(text, medical)) is None
+    assert QUERY_GATES["length"](Candidate(text, medical)) is None
+    # by ICU's dictionaries 14 to 40 words, ours within a third of that, five times are 20 to 270
+    assert QUERY_GATES["length"](Candidate("。".join([text] * 40), medical)) is not None
+
+
+def test_a_japanese_reply_is_held_against_its_band(medical: Domain) -> None:
+    def fault(times: int) -> str | None:
+        return reply_length(Candidate(JAPANESE * times, medical, "generic", "query"))
+
+    assert [fault(n) is None for n in (1, 3, 20)] == [False, True, False]
+
+
 def test_the_first_gate_that_rejects_is_named_and_the_others_are_not_asked(medical: Domain) -> None:
     asked = []
 
@@ -132,6 +151,26 @@ def test_five_words_of_an_instruction_are_a_copy_and_four_are_not(medical: Domai
     found = leakage(Candidate(f"So. {five.upper()} should.", medical))
     assert found is not None
     assert "answer as a well informed" in found
+
+
+@pytest.mark.parametrize(
+    ("instruction", "run"),
+    [
+        ("ていねいに断り、医療情報や説明や助言は一切与えないでください。", 10),
+        ("ปฏิเสธอย่างสุภาพและแนะนำให้ถามแพทย์ผู้เชี่ยวชาญที่เหมาะสม", 15),
+    ],
+)
+def test_a_copy_in_a_script_without_spaces_is_found_wherever_it_stands(
+    medical: Domain, instruction: str, run: int
+) -> None:
+    told = re.sub(r"[^、。]*、", "", instruction)
+    letters = [i for i, letter in enumerate(told) if letter.isalnum()]
+    copied, short = told[letters[3] : letters[3 + run]], told[letters[3] : letters[2 + run]]
+    for before in ("", "あ", "ああ", "กก"):
+        found = leakage(Candidate(before + copied, medical, instructions=(instruction,)))
+        assert found is not None
+        assert found.startswith("copies an instruction")
+        assert leakage(Candidate(before + short, medical, instructions=(instruction,))) is None
 
 
 def test_levels_of_another_name_leak_by_that_name(medical: Domain) -> None:

@@ -42,6 +42,21 @@ def test_a_reply_said_twice_is_a_loop() -> None:
     assert is_degenerate(f"{text} {text}")
 
 
+NATURAL = (
+    "如果您的头痛持续超过三天，或者伴有发热、呕吐和视力模糊，请尽快去医院就诊。平时应当保持规律的作息时间，避免熬夜，多喝水。",
+    "頭痛が三日以上続く場合や、発熱、吐き気を伴う場合は、早めに病院を受診してください。規則正しい生活を心がけてください。",
+    "หากคุณปวดศีรษะติดต่อกันเกินสามวัน หรือมีไข้ อาเจียน และตามัวร่วมด้วย ควรรีบไปพบแพทย์ที่โรงพยาบาล",
+)
+
+
+@pytest.mark.parametrize("text", NATURAL)
+def test_loops_are_found_without_spaces_between_words(text: str) -> None:
+    assert not is_degenerate(text)
+    assert is_degenerate(f"{text} {text}")
+    assert is_degenerate("".join(letter for letter in text if letter.isalnum()) * 5)
+    assert is_degenerate(text[:1])
+
+
 @pytest.mark.parametrize("domain", ["medical", "legal", "financial", "general"])
 def test_no_shipped_reply_is_degenerate(domain: str) -> None:
     replies = [text for row in load_rows(shipped_file(domain)) for text in row.responses.values()]

@@ -10,7 +10,7 @@ import yaml
 from published_rows import PROVENANCE, record, write
 
 from alignvec.data.load import load_rows
-from alignvec.data.publish.card import load_report, write_dataset_folder
+from alignvec.data.publish.card import load_report, require_free, write_dataset_folder
 from alignvec.data.publish.statistics import Statistics
 from alignvec.errors import DataError
 
@@ -180,6 +180,19 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path, rows_file: Pat
         write_dataset_folder(rows_file, tmp_path / "set")
     with pytest.raises(DataError, match="is a file, which would be lost"):
         write_dataset_folder(rows_file, rows_file)
+
+
+def test_hidden_files_are_kept_and_hidden_folders_are_refused(tmp_path: Path, rows_file: Path) -> None:
+    out = tmp_path / "set"
+    require_free(out)
+    write_dataset_folder(rows_file, out)
+    (out / ".DS_Store").write_bytes(b"icons")
+    require_free(out)
+    write_dataset_folder(rows_file, out)
+    assert (out / ".DS_Store").read_bytes() == b"icons"
+    (out / ".git").mkdir()
+    with pytest.raises(DataError, match=r"set holds '\.git', which would be lost"):
+        require_free(out)
 
 
 def test_pictures_are_pngs_of_every_level(tmp_path: Path, rows_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,14 @@ def test_rows_personas_and_topics_are_counted_by_domain_and_split() -> None:
     assert [result.rows_of(split) for split in ("train", "validation", "test")] == [5, 0, 2]
 
 
+def test_replies_without_spaces_have_words() -> None:
+    same = [row(2 * i, responses={"low": "多喝水，多喝水。", "high": "请去医院"}) for i in range(3)]
+    low, high = found(*same, language="zh").by_level.values()
+    # 多喝 水 多喝 水, three times: 2 different words of 12, 2 different pairs of 9; 请去 医院: 2 of 6, 1 of 3
+    assert (low.words.mean, low.distinct_words, low.distinct_pairs) == (4, 2 / 12, 2 / 9)
+    assert (high.words.mean, high.distinct_words, high.distinct_pairs) == (2, 2 / 6, 1 / 3)
+
+
 def test_lengths_overlap_and_distinct_words_by_hand() -> None:
     rows = [
         row(2 * i, responses={"low": "a " * low, "high": "b c " * (high // 2)})

@@ -101,3 +101,9 @@ def test_a_row_of_other_levels_is_refused_by_id(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [record(1), record(2, responses={"low": "a", "high": "b"})])
     with pytest.raises(DataError, match="row medical-2 has levels low, high but row medical-1 has"):
         write_parquet(path, tmp_path / "data")
+
+
+def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [record(1), record(2)])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [row.id for row in read_rows(path)] == ["medical-1", "medical-2"]

@@ -271,7 +271,7 @@ def plain(**changes: Any) -> bytes:
         (plain(choices=[{"message": {"content": " Rest. "}, "finish_reason": "eos"}]), "Rest.", "eos"),
         (plain(choices=[{"message": {"content": None}, "finish_reason": None}]), "", "unknown"),
         (
-            plain(choices=[{"message": {"content": [{"type": "text", "text": "Re"}, {"text": "st."}]}}]),
+            plain(choices=[{"message": {"content": [{"text": "Re"}, {"text": "st."}]}}]),
             "Rest.",
             "unknown",
         ),
