@@ -16,7 +16,7 @@ def words(text: str) -> list[str]:
 
     A run of a script without spaces counts as about one word to 2 letters (Chinese characters, kana) or 3 (Thai, Lao,
     Khmer, Burmese; vowel signs and tone marks are no letters); the run is cut so from its start, the last piece may be
-    shorter. What stands next to a run, as digits or Latin letters, is a word of its own; punctuation there is none.
+    shorter. What stands next to a run, as digits or Latin letters, is a word of its own; punctuation alone is none.
     """
     return [part for word in text.split() for part in _parts(word)]
 

@@ -58,3 +58,39 @@ def test_a_build_killed_at_twenty_random_points_ends_as_an_unbroken_one(tmp_path
         assert records(broken / f"{name}.jsonl") == records(whole / f"{name}.jsonl"), name
     assert asked_twice <= 20 * 8, "more than what was in flight at each kill"
     assert not list(broken.glob(".*.part"))
+
+
+DIES_AT = """
+import os, signal, sys
+from pathlib import Path
+from alignvec.data.build.build import build
+from tests.data.build.building import job
+left, rename = int(sys.argv[3]), Path.replace
+def replace(self, target):
+    global left
+    if self.suffix == ".part":
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+Path.replace = replace
+build(job(sys.argv[1], Path(sys.argv[2])))
+"""
+
+
+def test_a_build_killed_while_its_files_are_put_in_place_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    with serving(answer=fickle) as teacher:
+        build(job(teacher.url, whole))
+        needed, deaths = len(teacher.bodies), 0
+        for renames in range(20):
+            run = subprocess.run([sys.executable, "-c", DIES_AT, teacher.url, str(broken), str(renames)], check=False)
+            if run.returncode == 0:
+                break
+            assert run.returncode == -9
+            deaths += 1
+        assert len(teacher.bodies) == 2 * needed
+    assert deaths >= 4  # rejected texts, personas, queries, rows
+    for name in ("personas", "queries", "rows", "rejected"):
+        assert records(broken / f"{name}.jsonl") == records(whole / f"{name}.jsonl"), name
+    assert not list(broken.glob(".*.part"))

@@ -32,8 +32,8 @@ def leakage(candidate: Candidate) -> str | None:
     """Rejects a text that gives its instructions away.
 
     Those are chat markup, talk about the task ("Here is a query:"), a level's name as a label ("expert-level answer",
-    "Avoidance:") and `RUN` words in a row of an instruction, or as many letters in a row as `RUN` words have in a script without
-    spaces. A level's name as an ordinary word is fine. Talk and labels are known in English only.
+    "Avoidance:") and `RUN` words in a row of an instruction, or as many letters in a row as `RUN` words have in a
+    script without spaces. A level's name as an ordinary word is fine. Talk and labels are known in English only.
     """
     text = candidate.text.replace("’", "'")
     for pattern in (_MARKUP, _TALK, _labels(tuple(candidate.domain.levels))):

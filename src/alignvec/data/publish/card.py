@@ -40,7 +40,8 @@ def write_dataset_folder(
 ) -> Statistics:
     """Write a folder that `datasets.load_dataset` reads and a reader can judge; an existing one is replaced.
 
-    Hidden files of an existing one, such as `.DS_Store` or `.gitattributes`, are kept. It holds `rows.jsonl`, `data/SPLIT.parquet`, `statistics.json`, `report.json` (if given), `plots/` and `README.md`.
+    It holds `rows.jsonl`, `data/SPLIT.parquet`, `statistics.json`, `report.json` (if given), `plots/` and `README.md`;
+    hidden files that were there, such as `.DS_Store`, are kept.
 
     Args:
         rows_file: rows as JSON lines; it may lie in the folder that is replaced.

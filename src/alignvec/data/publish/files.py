@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from alignvec.data.load import levels_of, numbered_rows
 from alignvec.data.schema import PreferenceRow, Split
-from alignvec.errors import DataError
 from alignvec.files import storage_errors
 
 if TYPE_CHECKING:
