@@ -161,4 +161,4 @@ def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
 
 def test_broken_json_is_told_with_its_column(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", record(1), '{"id": x}')
-    assert complaint(path) == f"{path}:2: not valid JSON (expected value at column 8); mend the line"
+    assert complaint(path) == f"{path}:2: the line: Invalid JSON: expected value at column 8; mend the line"

@@ -104,11 +104,9 @@ def _parse(path: Path, number: int, line: str) -> PreferenceRow:
         return PreferenceRow.model_validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            cause = first["ctx"]["error"].replace("line 1 ", "")
-            raise DataError(f"{path}:{number}: not valid JSON ({cause}); mend the line") from None
         where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise DataError(f"{path}:{number}: {where}: {first['msg']}; see data/README.md for the schema") from None
+        way = "mend the line" if first["type"] == "json_invalid" else "see data/README.md for the schema"
+        raise DataError(f"{path}:{number}: {where}: {first['msg'].replace(' line 1', '')}; {way}") from None
 
 
 def _check_persona_splits(path: Path, rows: Iterable[tuple[int, PreferenceRow]]) -> None:

@@ -53,7 +53,9 @@ NATURAL = (
 def test_loops_are_found_without_spaces_between_words(text: str) -> None:
     assert not is_degenerate(text)
     assert is_degenerate(f"{text} {text}")
-    assert is_degenerate("".join(letter for letter in text if letter.isalnum()) * 5)
+    letters = "".join(letter for letter in text if letter.isalnum())
+    assert not is_degenerate(letters)
+    assert is_degenerate(f"{text} {letters * 5}")
     assert is_degenerate(text[:1])
 
 

@@ -149,6 +149,7 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
     from alignvec.data.build.settings import REPLY_SAMPLING, BuildSettings
     from alignvec.data.domain import load_domain
     from alignvec.data.schema import Sampling
+    from alignvec.data.publish.card import require_free
     from alignvec.data.teacher.budget import Limits, Prices
     from alignvec.data.teacher.endpoint import Endpoint
     from alignvec.errors import ConfigError
