@@ -26,10 +26,10 @@ LATENCY = 0.02
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from alignvec.data.build.build import build
-from alignvec.data.build.job import Job
-from alignvec.data.build.prompts import load_prompts
-from alignvec.data.build.settings import BuildSettings
+from alignvec.data.synthesis.build import build
+from alignvec.data.synthesis.job import Job
+from alignvec.data.synthesis.prompts import load_prompts
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.data.domain import load_domain
 from alignvec.data.teacher.endpoint import Endpoint
 url, out, personas, in_flight = sys.argv[1:]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from alignvec.data.build.settings import expected
 from alignvec.data.load import load_rows
+from alignvec.data.synthesis.settings import expected
 from alignvec.data.teacher import pace
 from tests.cli.running import Command, assert_told, prepared
-from tests.data.build.building import SETTINGS
+from tests.data.synthesis.building import SETTINGS
 from tests.scripted_teacher import serving
 
 

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from alignvec import models
-from alignvec.data.build.build import build
-from alignvec.data.build.job import Job
-from alignvec.data.build.prompts import load_prompts
-from alignvec.data.build.records import Persona, Query
-from alignvec.data.build.settings import BuildSettings
 from alignvec.data.domain import load_domain
 from alignvec.data.load import load_rows, shipped_file
 from alignvec.data.schema import PersonaSource, Sampling
+from alignvec.data.synthesis.build import build
+from alignvec.data.synthesis.job import Job
+from alignvec.data.synthesis.prompts import load_prompts
+from alignvec.data.synthesis.records import Persona, Query
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.store import load_vector
-from tests.data.build.building import records
+from tests.data.synthesis.building import records
 from tests.knobbed_teacher import knobbed_app, serving_app
 
 pytestmark = pytest.mark.e2e

@@ -40,8 +40,12 @@ from alignvec.cli.data.options import (
 )
 
 if TYPE_CHECKING:
-    from alignvec.data.build.job import Job, PersonaChoice, Progress, Stage
-    from alignvec.data.build.report import BuildReport
+    from alignvec.data.synthesis.job import Job, PersonaChoice, Progress, Stage
+    from alignvec.data.synthesis.report import BuildReport
+
+
+DATASET = "dataset"
+"""Folder to publish, in the folder of a build."""
 
 
 def build(
@@ -114,8 +118,8 @@ replies = _step(
 
 
 def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
-    from alignvec.data.build.build import build as run
-    from alignvec.data.build.settings import expected
+    from alignvec.data.synthesis.build import build as run
+    from alignvec.data.synthesis.settings import expected
     from alignvec.errors import BudgetError, TeacherError
 
     job = _job(stages, given)
@@ -144,12 +148,12 @@ def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
 
 
 def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
-    from alignvec.data.build.job import Job
-    from alignvec.data.build.prompts import load_prompts
-    from alignvec.data.build.settings import REPLY_SAMPLING, BuildSettings
     from alignvec.data.domain import load_domain
-    from alignvec.data.schema import Sampling
     from alignvec.data.publish.card import require_free
+    from alignvec.data.schema import Sampling
+    from alignvec.data.synthesis.job import Job
+    from alignvec.data.synthesis.prompts import load_prompts
+    from alignvec.data.synthesis.settings import REPLY_SAMPLING, BuildSettings
     from alignvec.data.teacher.budget import Limits, Prices
     from alignvec.data.teacher.endpoint import Endpoint
     from alignvec.errors import ConfigError
@@ -157,6 +161,8 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
     for option in ("teacher_model", "judge_model"):
         if given.get(option) == "":
             raise ConfigError(f"--{option.replace('_', '-')} is empty; name the model at the endpoint")
+    if "rows" in stages:
+        require_free(given["out"] / DATASET)
     settings = BuildSettings(
         domain=load_domain(given["domain"]),
         prompts=load_prompts(given["prompts"]),
@@ -195,9 +201,9 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
 
 
 def _choice(file: Path | None, hub: str | None) -> "PersonaChoice | None":
-    from alignvec.data.build.job import PersonaChoice
-    from alignvec.data.build.personas import PERSONA_HUB_LICENCE, persona_hub_texts, persona_texts
     from alignvec.data.schema import PersonaSource
+    from alignvec.data.synthesis.job import PersonaChoice
+    from alignvec.data.synthesis.personas import PERSONA_HUB_LICENCE, persona_hub_texts, persona_texts
     from alignvec.errors import ConfigError
 
     if file is not None and hub is not None:
@@ -212,12 +218,12 @@ def _choice(file: Path | None, hub: str | None) -> "PersonaChoice | None":
 
 def _publish(job: "Job") -> Path | None:
     """Write OUT/dataset from OUT/rows.jsonl, if the run made rows and there are any."""
-    from alignvec.data.build.outputs import records_in, rejected_by_stage
     from alignvec.data.publish.card import write_dataset_folder
+    from alignvec.data.synthesis.outputs import records_in, rejected_by_stage
 
     if "rows" not in job.stages or not records_in(job.out / "rows.jsonl"):
         return None
-    folder = job.out / "dataset"
+    folder = job.out / DATASET
     write_dataset_folder(
         job.out / "rows.jsonl",
         folder,

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alignvec.data.build.job import Job
-from alignvec.data.build.prompts import load_prompts
-from alignvec.data.build.settings import BuildSettings
 from alignvec.data.domain import load_domain
+from alignvec.data.synthesis.job import Job
+from alignvec.data.synthesis.prompts import load_prompts
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.data.teacher.endpoint import Endpoint
 from tests.scripted_teacher import WORDS, Body, reply_to, text_of
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from alignvec.data.build.build import build
-from alignvec.data.build.job import PersonaChoice
-from alignvec.data.build.personas import persona_texts
-from alignvec.data.build.replies import verdict
-from alignvec.data.build.settings import expected
 from alignvec.data.load import load_rows
 from alignvec.data.publish.split import split_of
 from alignvec.data.schema import PersonaSource
+from alignvec.data.synthesis.build import build
+from alignvec.data.synthesis.job import PersonaChoice
+from alignvec.data.synthesis.personas import persona_texts
+from alignvec.data.synthesis.replies import verdict
+from alignvec.data.synthesis.settings import expected
 from alignvec.data.teacher import pace
 from alignvec.data.teacher.budget import Limits, Prices
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.request import Answer
 from alignvec.errors import BudgetError, DataError, TeacherError
-from tests.data.build.building import SETTINGS, fickle, job, key_of, records
+from tests.data.synthesis.building import SETTINGS, fickle, job, key_of, records
 from tests.scripted_teacher import Body, kind_of, reply_to, serving, text_of
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from alignvec.data.build.settings import BuildSettings
 from alignvec.data.schema import PersonaSource
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.data.teacher.budget import Limits, Prices
 from alignvec.data.teacher.endpoint import Endpoint
 

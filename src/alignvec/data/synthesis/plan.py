@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from alignvec.data.build.settings import BuildSettings
 from alignvec.data.schema import PersonaSource
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.errors import DataError
 from alignvec.files import storage_errors, write_text

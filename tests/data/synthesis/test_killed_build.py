@@ -7,15 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-from alignvec.data.build.build import build
-from tests.data.build.building import fickle, job, key_of, records
+from alignvec.data.synthesis.build import build
+from tests.data.synthesis.building import fickle, job, key_of, records
 from tests.scripted_teacher import serving
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from alignvec.data.build.build import build
-from tests.data.build.building import job
+from alignvec.data.synthesis.build import build
+from tests.data.synthesis.building import job
 build(job(sys.argv[1], Path(sys.argv[2]), personas=int(sys.argv[3])))
 """
 PERSONAS = 24
@@ -63,8 +63,8 @@ def test_a_build_killed_at_twenty_random_points_ends_as_an_unbroken_one(tmp_path
 DIES_AT = """
 import os, signal, sys
 from pathlib import Path
-from alignvec.data.build.build import build
-from tests.data.build.building import job
+from alignvec.data.synthesis.build import build
+from tests.data.synthesis.building import job
 left, rename = int(sys.argv[3]), Path.replace
 def replace(self, target):
     global left

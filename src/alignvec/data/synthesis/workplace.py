@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alignvec.data.build.prompts import Messages, Step
-from alignvec.data.build.records import Rejected
-from alignvec.data.build.settings import BuildSettings
 from alignvec.data.schema import Sampling
+from alignvec.data.synthesis.prompts import Messages, Step
+from alignvec.data.synthesis.records import Rejected
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.request import Answer, Request, derived_seed
 

@@ -4,14 +4,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable
 
-from alignvec.data.build.attempts import Attempts, Fault, attempt
-from alignvec.data.build.records import Query, Rejected
-from alignvec.data.build.settings import JUDGE_SAMPLING
-from alignvec.data.build.workplace import URGENCY, Workplace
 from alignvec.data.gates.candidate import Candidate
 from alignvec.data.gates.gates import REPLY_GATES, first_fault
 from alignvec.data.publish.split import split_of
 from alignvec.data.schema import PreferenceRow, Prompts, Provenance
+from alignvec.data.synthesis.attempts import Attempts, Fault, attempt
+from alignvec.data.synthesis.records import Query, Rejected
+from alignvec.data.synthesis.settings import JUDGE_SAMPLING
+from alignvec.data.synthesis.workplace import URGENCY, Workplace
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, Request, derived_seed
 

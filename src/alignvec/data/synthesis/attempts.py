@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from alignvec.data.build.records import Rejected
+from alignvec.data.synthesis.records import Rejected
 from alignvec.data.teacher.client import NoAnswerError
 from alignvec.data.teacher.request import Answer
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alignvec.data.build.prompts import Prompt, PromptSet
 from alignvec.data.domain import Domain
 from alignvec.data.schema import Sampling
+from alignvec.data.synthesis.prompts import Prompt, PromptSet
 
 PERSONA_SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_tokens=120)
 QUERY_SAMPLING = Sampling(temperature=0.9, top_p=0.95, max_tokens=160)

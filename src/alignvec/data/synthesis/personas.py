@@ -7,16 +7,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from alignvec.data.build.attempts import Attempts, Fault, attempt, one_line
-from alignvec.data.build.grid import cells
-from alignvec.data.build.records import Persona, Rejected
-from alignvec.data.build.settings import PERSONA_SAMPLING
-from alignvec.data.build.workplace import Workplace
 from alignvec.data.domain import Domain
 from alignvec.data.gates.candidate import Candidate
 from alignvec.data.gates.duplicates import NearDuplicates
 from alignvec.data.gates.gates import PERSONA_GATES, first_fault
 from alignvec.data.schema import PersonaSource
+from alignvec.data.synthesis.attempts import Attempts, Fault, attempt, one_line
+from alignvec.data.synthesis.grid import cells
+from alignvec.data.synthesis.records import Persona, Rejected
+from alignvec.data.synthesis.settings import PERSONA_SAMPLING
+from alignvec.data.synthesis.workplace import Workplace
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer
 from alignvec.errors import DataError

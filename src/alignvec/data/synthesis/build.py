@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from alignvec.data.build.job import Job, Progress, Stage
-from alignvec.data.build.outputs import Outputs, records_in
-from alignvec.data.build.personas import chosen, invented
-from alignvec.data.build.plan import held, keep_plan
-from alignvec.data.build.queries import queries_of
-from alignvec.data.build.records import STAGE_OF, Persona, Query, Rejected, read_records
-from alignvec.data.build.replies import rows_of
-from alignvec.data.build.report import BuildReport, Spending, Tally
-from alignvec.data.build.workplace import Workplace
 from alignvec.data.schema import SPLITS, PreferenceRow
+from alignvec.data.synthesis.job import Job, Progress, Stage
+from alignvec.data.synthesis.outputs import Outputs, records_in
+from alignvec.data.synthesis.personas import chosen, invented
+from alignvec.data.synthesis.plan import held, keep_plan
+from alignvec.data.synthesis.queries import queries_of
+from alignvec.data.synthesis.records import STAGE_OF, Persona, Query, Rejected, read_records
+from alignvec.data.synthesis.replies import rows_of
+from alignvec.data.synthesis.report import BuildReport, Spending, Tally
+from alignvec.data.synthesis.workplace import Workplace
 from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.data.teacher.client import Teacher

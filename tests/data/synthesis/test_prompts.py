@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignvec.data.build.prompts import FIELDS, PROMPTS, load_prompts
+from alignvec.data.synthesis.prompts import FIELDS, PROMPTS, load_prompts
 from alignvec.errors import DataError
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from alignvec.data.build.records import Rejected
+from alignvec.data.synthesis.records import Rejected
 
 
 class Counts(BaseModel):

@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator
 
-from alignvec.data.build.attempts import Attempts, Fault, attempt, one_line
-from alignvec.data.build.grid import cycled
-from alignvec.data.build.records import Persona, Query, Rejected
-from alignvec.data.build.settings import QUERY_SAMPLING
-from alignvec.data.build.workplace import Workplace
 from alignvec.data.gates.candidate import Candidate
 from alignvec.data.gates.duplicates import NearDuplicates
 from alignvec.data.gates.gates import QUERY_GATES, first_fault
+from alignvec.data.synthesis.attempts import Attempts, Fault, attempt, one_line
+from alignvec.data.synthesis.grid import cycled
+from alignvec.data.synthesis.records import Persona, Query, Rejected
+from alignvec.data.synthesis.settings import QUERY_SAMPLING
+from alignvec.data.synthesis.workplace import Workplace
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, derived_seed
 

@@ -10,7 +10,7 @@ from typing import IO
 
 from pydantic import BaseModel
 
-from alignvec.data.build.records import STAGE_OF, Rejected, read_records
+from alignvec.data.synthesis.records import STAGE_OF, Rejected, read_records
 from alignvec.files import storage_errors
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignvec.data.build.grid import cells, cycled, cycles
+from alignvec.data.synthesis.grid import cells, cycled, cycles
 
 GRID = {"age": ["young", "old"], "place": ["here", "there", "far"], "work": [f"work {n}" for n in range(7)]}
 
