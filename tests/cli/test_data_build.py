@@ -9,7 +9,7 @@ from alignvec.data.load import load_rows
 from alignvec.data.synthesis.settings import expected
 from alignvec.data.teacher import pace
 from tests.cli.running import Command, assert_told, prepared
-from tests.data.synthesis.building import SETTINGS
+from tests.data.synthesis.building import SETTINGS, fickle
 from tests.scripted_teacher import serving
 
 
@@ -63,7 +63,7 @@ def test_an_estimate_asks_for_nothing_and_is_near(
             "spending"
         ]
     settings = SETTINGS if judged else SETTINGS.model_copy(update={"judge": None})
-    assert estimate["requests"] == expected(settings, 20, ("personas", "queries", "rows"), invented=True).requests
+    assert estimate["requests"] == expected(settings, ("personas", "queries", "rows"), 20, 40, invented=True).requests
     assert estimate["requests"] == spent["answers"] == len(teacher.bodies)
     assert estimate["money"] == pytest.approx((estimate["prompt_tokens"] + 2 * estimate["completion_tokens"]) / 1e6)
     assert 0.8 < estimate["prompt_tokens"] / spent["prompt_tokens"] < 1.25
@@ -84,6 +84,36 @@ def test_the_steps_run_one_by_one_in_one_folder(run: Command, tmp_path: Path) ->
     assert len((out / "queries.jsonl").read_text().splitlines()) == 3
 
 
+def test_the_estimate_of_a_step_is_for_what_is_in_the_folder(run: Command, tmp_path: Path) -> None:
+    out, people = tmp_path / "out", tmp_path / "people.txt"
+    people.write_text("A shepherd in Wales with a bad knee.\nA pilot based in Oslo who sleeps badly.\n")
+
+    def asked(url: str, step: str, *more: object) -> tuple[int, int]:
+        found = json.loads(run(*build(url, out, *more, "--estimate", "--json", step=step)).out)
+        return found["requests"], found["kept"]
+
+    with serving() as teacher:
+        assert asked(teacher.url, "build", "--personas-from", people) == (2 * 2 * 7, 0)
+        assert run(*build(teacher.url, out, "--personas", 3, step="personas")).code == 0
+        assert asked(teacher.url, "queries", "--queries-per-persona", 4) == (12, 3)
+        assert run(*build(teacher.url, out, step="queries")).code == 0
+        assert asked(teacher.url, "replies") == (6 * 6, 9)
+        assert asked(teacher.url, "replies", "--limit", 2, "--no-judge") == (2 * 3, 9)
+    missing = run(*build("http://127.0.0.1:9", out, "--personas-from", tmp_path / "none.txt", "--estimate"))
+    assert_told(missing, "no personas at")
+
+
+def test_counts_are_whole_in_a_narrow_terminal(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with serving(answer=fickle) as teacher:
+        done = run(*build(teacher.url, tmp_path / "out", "--personas", 12))
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert f"  {'personas:':<20} 12 made" in done.out
+    for level, counts in report["replies"].items():
+        (line,) = [line for line in done.out.splitlines() if line.startswith(f"  replies, {level}:")]
+        assert all(f"{gate} {count}" in line for gate, count in (counts["failed"] | counts["retried"]).items() if count)
+
+
 def test_limit_builds_from_the_first_personas_only(run: Command, tmp_path: Path) -> None:
     with serving() as teacher:
         done = run(*build(teacher.url, tmp_path / "out", "--personas", 50, "--limit", 2, "--json"))
@@ -94,7 +124,7 @@ def test_a_budget_that_is_used_up_is_one_line_and_a_larger_one_goes_on(run: Comm
     out = tmp_path / "out"
     with serving() as teacher:
         done = run(*build(teacher.url, out, "--personas", 4, "--budget-tokens", 6000))
-        assert_told(done, "BudgetError", "6,000 tokens is used up", "larger budget goes on")
+        assert_told(done, "BudgetError", "6,000 tokens leaves no room", "larger budget goes on")
         asked = len(teacher.bodies)
         assert 0 < asked < 60
         assert run(*build(teacher.url, out, "--personas", 4)).code == 0
@@ -145,7 +175,7 @@ def test_a_file_of_fewer_personas_than_asked_for_is_noted(run: Command, tmp_path
     )
     with serving() as teacher:
         done = run(*build(teacher.url, tmp_path / "out", "--personas", 5, "--personas-from", people))
-    assert "note: 2 personas of 5" in done.out
+    assert "note: 2 personas of 5: there are no more" in done.out
 
 
 def test_bad_input_is_one_line(run: Command, tmp_path: Path) -> None:

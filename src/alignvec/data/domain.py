@@ -16,6 +16,20 @@ from alignvec.errors import DataError
 DOMAINS = Path(__file__).resolve().parents[3] / "recipes" / "domains"
 """Folder of the domain files that come with the project."""
 
+_COMPLAINTS = {
+    "missing": "is missing",
+    "tuple_type": "must be a list, as in [one, two]",
+    "too_short": "needs one entry or more",
+    "too_long": "has too many entries",
+    "dict_type": "must be entries with names, as in name: value",
+    "model_type": "must be entries with names, as in name: value",
+    "invalid_key": "is no name; put it in quotes",
+    "string_type": "must be text; put quotes around it",
+    "string_too_short": "has no text",
+    "string_pattern_mismatch": "is no name; use a-z, 0-9, - and _, a letter or digit first",
+}
+"""What is wrong in words of the file; pydantic's are of Python."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 _Values = Annotated[tuple[Text, ...], Field(min_length=1)]
 
@@ -146,6 +160,15 @@ def load_domain(name: str) -> Domain:
     try:
         return Domain.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{path}: {where}: {first['msg']}; see docs/data.md") from None
+        raise DataError(f"{path}: {_complaint(error)}; see docs/data.md") from None
+
+
+def _complaint(error: ValidationError) -> str:
+    """One of the errors; an unknown name first, as a misspelt one makes another missing."""
+    errors = error.errors()
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the file"
+    if first["type"] == "extra_forbidden":
+        known = Domain.model_fields if len(first["loc"]) == 1 else Level.model_fields
+        return f"{where}: unknown name {first['loc'][-1]!r} (have: {', '.join(known)})"
+    return f"{where}: {_COMPLAINTS.get(first['type'], first['msg'].removeprefix('Value error, '))}"

@@ -1,5 +1,6 @@
 """Reading preference data; every complaint names the file and the line."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -81,6 +82,9 @@ def numbered_rows(path: Path, place: str = "the path") -> Iterator[tuple[int, Pr
         DataError: if the file cannot be read or has no rows, a line is malformed, or an id is used twice.
     """
     seen: dict[str, int] = {}
+    if path.is_dir():
+        inside = path / "rows.jsonl"
+        raise DataError(f"{path} is a folder; name {inside if inside.is_file() else 'a file of rows in it (.jsonl)'}")
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
@@ -103,10 +107,27 @@ def _parse(path: Path, number: int, line: str) -> PreferenceRow:
     try:
         return PreferenceRow.model_validate_json(line)
     except ValidationError as error:
+        if _is_pair(line):
+            raise DataError(
+                f"{path}:{number}: a pair of replies, chosen and rejected, is no row; "
+                f"make rows of the file with `alignvec data import {path} --out rows.jsonl`"
+            ) from None
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the line"
         way = "mend the line" if first["type"] == "json_invalid" else "see data/README.md for the schema"
-        raise DataError(f"{path}:{number}: {where}: {first['msg'].replace(' line 1', '')}; {way}") from None
+        raise DataError(f"{path}:{number}: {where}: {_cause(first['msg'])}; {way}") from None
+
+
+def _cause(message: str) -> str:
+    return message.replace(" line 1", "").removeprefix("Value error, ")
+
+
+def _is_pair(line: str) -> bool:
+    try:
+        record = json.loads(line)
+    except (RecursionError, ValueError):
+        return False
+    return isinstance(record, dict) and {"chosen", "rejected"} <= record.keys() and "responses" not in record
 
 
 def _check_persona_splits(path: Path, rows: Iterable[tuple[int, PreferenceRow]]) -> None:

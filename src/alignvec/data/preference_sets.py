@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from alignvec.data.foreign.formats import (
     detect,
     rename,
 )
-from alignvec.data.foreign.records import records
+from alignvec.data.foreign.records import BrokenLine, Record, records
 from alignvec.data.publish.files import RowWriter, row_file
 from alignvec.data.publish.split import split_of
 from alignvec.data.schema import SPLITS, PersonaSource, PreferenceRow, Provenance, Split
@@ -32,6 +32,8 @@ LEVELS = ("rejected", "chosen")
 """Levels of an imported row, lowest first."""
 ORDER = ">".join(reversed(LEVELS))
 """Preference order that trains what the set prefers."""
+HEAD = 100
+"""So many lines without a record at its beginning, and a file is taken for no JSON lines."""
 
 
 class Imported(BaseModel):
@@ -75,12 +77,14 @@ def import_pairs(
 ) -> Imported:
     """Write rows with the levels `rejected` and `chosen`, and what made none, with the reason, to a second file.
 
+    A broken line of a `.jsonl` file makes none: it is counted, and kept with its line number and text.
+
     A set without personas gets one a distinct opening of the conversation, so that splits share no question.
 
     Args:
         file: the set; its suffix says how it is read.
         out: the rows, as JSON lines.
-        rejected: the rest: number of the record, reason, record.
+        rejected: the rest: number of the record, reason, record (of a broken line: line, reason, detail, text).
         format: of the records; `auto` tells it from the first one.
         columns: name that the format has to the column that the file has.
         domain: domain of the rows.
@@ -96,7 +100,7 @@ def import_pairs(
         raise DataError(f"{file}, {out} and {rejected} must be three files; name others with --out and --rejected")
     reading, columns = reading or Reading(), columns or {}
     with closing(records(file)) as found:
-        first = next(found)
+        broken, first = _head(file, found)
         check_mapping(first, columns, str(file))
         first_renamed = rename(first, columns)
         name = detect(first_renamed, str(file)) if format == "auto" else format
@@ -106,7 +110,11 @@ def import_pairs(
         personas: set[str] = set()
         source = PersonaSource(kind="import", name=file.name, licence=licence)
         with row_file(rejected) as refuse, row_file(out) as accept:
-            for count, record in enumerate(islice(chain([first], found), limit), start=1):
+            for count, record in enumerate(islice(chain(broken, [first], found), limit), start=1):
+                if isinstance(record, BrokenLine):
+                    reasons[record.reason] += 1
+                    refuse.write_line(_broken(count, record))
+                    continue
                 try:
                     pair = FORMATS[name](rename(record, columns), reading)
                     row = _row(pair, domain, source)
@@ -136,6 +144,16 @@ def import_pairs(
     )
 
 
+def _head(file: Path, found: Iterator[Record | BrokenLine]) -> tuple[list[BrokenLine], Record]:
+    """The first record, and the lines before it that hold none."""
+    broken: list[BrokenLine] = []
+    for one in islice(found, HEAD):
+        if not isinstance(one, BrokenLine):
+            return broken, one
+        broken.append(one)
+    raise broken[0].error(file)
+
+
 def _row(pair: Pair, domain: str, source: PersonaSource) -> PreferenceRow:
     if pair.chosen == pair.rejected:
         raise Unusable("chosen and rejected are the same")
@@ -157,6 +175,11 @@ def _row(pair: Pair, domain: str, source: PersonaSource) -> PreferenceRow:
 
 def _refuse(writer: RowWriter, number: int, reason: str, record: Mapping[str, Any]) -> None:
     writer.write_line(json.dumps({"number": number, "reason": reason, "record": record}, default=str))
+
+
+def _broken(number: int, line: BrokenLine) -> str:
+    place = {"number": number, "line": line.number, "reason": line.reason}
+    return json.dumps({**place, **({"detail": line.detail} if line.detail else {}), "text": line.text})
 
 
 def _hash(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from published_rows import PROVENANCE, record, write
 
-from alignvec.data.load import load_rows
+from alignvec.data.load import load_rows, shipped_file
 from alignvec.data.publish.card import load_report, require_free, write_dataset_folder
 from alignvec.data.publish.statistics import Statistics
 from alignvec.errors import DataError
@@ -245,3 +245,18 @@ def test_the_easiest_and_the_hardest_reply_are_drawn(tmp_path: Path, monkeypatch
     replies = {"easy": "Go.", "hard": "Incomprehensibilities internationalization."}
     write_dataset_folder(write(tmp_path / "rows.jsonl", [record(0, responses=replies)]), tmp_path / "set")
     assert heights == [1.0] * 8  # two pictures, two levels, outline and filling
+
+
+def test_two_folders_of_one_name_are_not_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for domain in ("medical", "legal", "medical"):
+        write_dataset_folder(shipped_file(domain), tmp_path / domain / "dataset")
+        loaded = datasets.load_dataset(str(tmp_path / domain / "dataset"), cache_dir=str(tmp_path / "cache"))
+        assert set(loaded["test"]["domain"]) == {domain}
+    some = tmp_path / "some.jsonl"
+    some.write_text("".join(shipped_file("medical").read_text().splitlines(keepends=True)[:120]))
+    write_dataset_folder(some, tmp_path / "medical" / "dataset")
+    again = datasets.load_dataset(str(tmp_path / "medical" / "dataset"), cache_dir=str(tmp_path / "cache"))
+    assert sum(len(split) for split in again.values()) == 120

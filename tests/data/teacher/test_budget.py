@@ -85,7 +85,7 @@ def test_what_earlier_runs_spent_counts() -> None:
     async def run() -> None:
         budget = Budget(Prices(1.0, 2.0), Limits(tokens=1000), spent=(900, 50))
         assert budget.money == pytest.approx((900 + 100) / 1e6)
-        with pytest.raises(BudgetError, match=r"1,000 tokens is used up \(950 tokens"):
+        with pytest.raises(BudgetError, match=r"1,000 tokens leaves no room .* \(950 tokens"):
             async with budget.reserved(REQUEST):
                 pass
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from alignvec.cli.common import JsonOption, LimitOption, print_json, print_table
+from alignvec.cli.common import JsonOption, print_json
 from alignvec.cli.data.options import (
     AttemptsOption,
     BudgetMoneyOption,
     BudgetTokensOption,
     DomainOption,
     EstimateOption,
+    FirstOption,
     InFlightOption,
     JudgeKeyOption,
     JudgeModelOption,
@@ -38,6 +39,7 @@ from alignvec.cli.data.options import (
     TimeoutOption,
     UrlOption,
 )
+from alignvec.errors import AlignvecError
 
 if TYPE_CHECKING:
     from alignvec.data.synthesis.job import Job, PersonaChoice, Progress, Stage
@@ -65,7 +67,7 @@ def build(
     max_tokens: MaxTokensOption = 400,
     retries: RetriesOption = 2,
     seed: SeedOption = 0,
-    limit: LimitOption = None,
+    limit: FirstOption = None,
     prompts: PromptsOption = None,
     in_flight: InFlightOption = 16,
     timeout: TimeoutOption = 120.0,
@@ -119,32 +121,49 @@ replies = _step(
 
 def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
     from alignvec.data.synthesis.build import build as run
-    from alignvec.data.synthesis.settings import expected
-    from alignvec.errors import BudgetError, TeacherError
 
     job = _job(stages, given)
-    asked = expected(job.settings, job.personas, stages, invented=job.choice is None)
-    money = job.prices.cost(asked.prompt_tokens, asked.completion_tokens)
-    tokens = f"{asked.prompt_tokens:,} + {asked.completion_tokens:,} tokens"
-    line = f"about {asked.requests:,} requests, {tokens}, {money:.4g} in money, before retries"
     if given["estimate"]:
-        if given["json"]:
-            print_json({**asked._asdict(), "money": money})
-        else:
-            typer.echo(line)
+        _estimate(job, json=given["json"])
         return
-    typer.echo(line, err=True)
+    _estimate(job, err=True)
+    reports: list[BuildReport] = []
     try:
-        with _bars(job, stages) as watch:
-            report = run(job, watch)
-    except (BudgetError, TeacherError):
-        _publish(job)
+        with _bars(job) as watch:
+            run(job, watch, reports.append)
+    except AlignvecError:
+        for report in reports:
+            _publish(job)
+            _print(report, job, err=True)
         raise
+    (report,) = reports
     folder = _publish(job)
     if given["json"]:
         print_json({**report.model_dump(), "out": str(job.out), "dataset": None if folder is None else str(folder)})
-    else:
-        _print(report, stages, job.out, folder)
+        return
+    _print(report, job)
+    if folder is not None:
+        rows = job.out / "rows.jsonl"
+        typer.echo(f"splits: {', '.join(f'{count} {split}' for split, count in report.splits.items())}")
+        typer.echo(f"data: {rows}\nto publish: {folder}\nto review: alignvec data review {rows}")
+
+
+def _estimate(job: "Job", *, json: bool = False, err: bool = False) -> None:
+    from alignvec.data.synthesis.build import estimate
+
+    asked = estimate(job)
+    money = job.prices.cost(asked.prompt_tokens, asked.completion_tokens)
+    if json:
+        print_json({**asked._asdict(), "money": money})
+        return
+    spent = _spent(job, asked.prompt_tokens, asked.completion_tokens)
+    kept = f"; {asked.kept:,} answers are there from before" if asked.kept else ""
+    typer.echo(f"about {asked.requests:,} requests, {spent}, before retries{kept}", err=err)
+
+
+def _spent(job: "Job", prompt_tokens: int, completion_tokens: int) -> str:
+    money = job.prices.cost(prompt_tokens, completion_tokens)
+    return f"{prompt_tokens:,} + {completion_tokens:,} tokens" + (f", {money:.4g} in money" if money else "")
 
 
 def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
@@ -234,7 +253,7 @@ def _publish(job: "Job") -> Path | None:
 
 
 @contextmanager
-def _bars(job: "Job", stages: tuple["Stage", ...]) -> Iterator[Callable[["Progress"], None]]:
+def _bars(job: "Job") -> Iterator[Callable[["Progress"], None]]:
     """Bars of the stages on stderr, with throughput, tokens and money."""
     from rich import progress
     from rich.console import Console
@@ -249,38 +268,39 @@ def _bars(job: "Job", stages: tuple["Stage", ...]) -> Iterator[Callable[["Progre
         TextColumn("{task.fields[note]}"),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks = {stage: bars.add_task(stage, total=totals[stage] or None, note="") for stage in stages}
+        tasks = {stage: bars.add_task(stage, total=totals[stage] or None, note="") for stage in job.stages}
 
         def watch(now: "Progress") -> None:
             rate = now.answers / now.seconds if now.seconds > 0 else 0.0
             waiting = f", waiting {now.held_back:.0f} s for the rate limit" if now.held_back > 1 else ""
-            note = f"{rate:.1f} answers/s, {now.cached:,} from before, {now.tokens:,} tokens, {now.money:.4g} in money"
+            money = f", {now.money:.4g} in money" if now.money else ""
+            note = f"{rate:.1f} answers/s, {now.cached:,} from before, {now.tokens:,} tokens{money}"
             for stage, task in tasks.items():
-                bars.update(task, completed=now.made.get(stage, 0), note=note + waiting if stage == stages[-1] else "")
+                bars.update(task, completed=now.made.get(stage, 0))
+            bars.update(tasks[job.stages[-1]], note=note + waiting)
 
         yield watch
 
 
-def _print(report: "BuildReport", stages: tuple["Stage", ...], out: Path, folder: Path | None) -> None:
+def _print(report: "BuildReport", job: "Job", *, err: bool = False) -> None:
     counted = {"personas": report.personas, "queries": report.queries}
-    counted |= {f"replies: {level}": counts for level, counts in report.replies.items()}
+    counted |= {f"replies, {level}": counts for level, counts in report.replies.items()}
     counted["rows"] = report.rows
-
-    def reasons(faults: dict[str, int]) -> str:
-        return ", ".join(f"{gate} {count}" for gate, count in faults.items()) or "-"
-
-    shown = {n: c for n, c in counted.items() if c is not None and (n in stages or n.startswith("replies"))}
-    rows = [[name, f"{c.made:,}", reasons(c.failed), reasons(c.retried)] for name, c in shown.items()]
-    print_table(["", "made", "rejected", "asked anew"], rows, title=f"{report.domain}: {out}")
+    typer.echo(f"{report.domain}: {job.out}", err=err)
+    for name, counts in counted.items():
+        if counts is None or not (name in job.stages or name.startswith("replies")):
+            continue
+        parts = [f"{counts.made:,} made"] if not name.startswith("replies") else []
+        for what, faults in (("rejected", counts.failed), ("asked anew", counts.retried)):
+            if faults:
+                why = ", ".join(f"{gate} {count:,}" for gate, count in faults.items())
+                parts.append(f"{sum(faults.values()):,} {what} ({why})")
+        typer.echo(f"  {name + ':':<20} {', '.join(parts) or 'none rejected'}", err=err)
     spent = report.spending
     typer.echo(
-        f"{spent.answers:,} answers in {spent.seconds:.1f} s, {spent.cached:,} kept from before; "
-        f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens, {spent.money:.4g} in money"
+        f"{spent.answers:,} answers in {spent.seconds:.1f} s, {spent.cached:,} kept from before; in all "
+        f"{_spent(job, spent.prompt_tokens, spent.completion_tokens)}",
+        err=err,
     )
     for note in report.notes:
-        typer.echo(f"note: {note}")
-    if folder is not None:
-        typer.echo(f"splits: {', '.join(f'{count} {split}' for split, count in report.splits.items())}")
-        typer.echo(
-            f"data: {out / 'rows.jsonl'}\nto publish: {folder}\nto review: alignvec data review {out / 'rows.jsonl'}"
-        )
+        typer.echo(f"note: {note}", err=err)

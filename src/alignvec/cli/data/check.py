@@ -11,7 +11,8 @@ from alignvec.cli.common import JsonOption, LimitOption, print_json, print_table
 def check(
     rows: Annotated[Path, typer.Argument(help="JSON-lines file in the schema of data/levels")],
     domain: Annotated[
-        str | None, typer.Option("--domain", help="domain's name or YAML file; default: each row's own")
+        str | None,
+        typer.Option("--domain", help="domain's name or YAML file; default: of the build, or each row's own"),
     ] = None,
     rejected: Annotated[
         Path | None, typer.Option("--rejected", help="file for the faults, one JSON object a line")
@@ -38,6 +39,11 @@ def check(
     leaks = report.leaks
     example = f", such as that of row {leaks.example}" if leaks.example else ""
     typer.echo(f"\n{leaks.faults} of {report.rows} personas leak from one split into another{example}")
+    if report.left_out:
+        typer.echo(
+            f"{report.of_no_domain} of {report.rows} rows are of no known domain and taken for English; "
+            f"left out for them: {', '.join(report.left_out)}; name their domain file with --domain"
+        )
     typer.echo(f"{report.clean} of {report.rows} rows are without a fault")
     for what, place in (("faults", rejected), ("rows without a fault", out)):
         if place:

@@ -15,6 +15,9 @@ TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="second
 AttemptsOption = Annotated[int, typer.Option("--attempts", min=1, help="tries of a request that the endpoint fails")]
 RetriesOption = Annotated[int, typer.Option("--retries", min=0, help="times a text that fails a gate is asked anew")]
 SeedOption = Annotated[int, typer.Option("--seed", help="seed of the grid, the topics and every request")]
+FirstOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="work on the first N personas (or queries) only")
+]
 PromptsOption = Annotated[Path | None, typer.Option("--prompts", help="folder of prompts; default: recipes/prompts")]
 BudgetTokensOption = Annotated[
     int | None, typer.Option("--budget-tokens", min=1, help="most tokens in all, earlier runs in OUT included")

@@ -16,6 +16,17 @@ _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
 
 
+_SCORES = tuple(
+    (left, right)
+    for noun in ("score", "rating")
+    for mark in "_-"
+    for left, right in (
+        (f"{noun}{mark}chosen", f"{noun}{mark}rejected"),
+        (f"chosen{mark}{noun}", f"rejected{mark}{noun}"),
+    )
+)
+
+
 class Unusable(Exception):
     """A record that makes no row; its text is the reason, in the same words for all records of a kind."""
 
@@ -53,7 +64,8 @@ class Reading:
 
 
 def pairs(record: Record, reading: Reading) -> Pair:
-    """Strings `prompt`, `chosen`, `rejected`."""
+    """Strings `prompt`, `chosen`, `rejected`; equal scores, if there are any, are a tie."""
+    _check_scores(record)
     prompt = _text(record, "prompt")
     return Pair(prompt, prompt, _text(record, "chosen"), _text(record, "rejected"))
 
@@ -75,9 +87,7 @@ def hh_rlhf(record: Record, reading: Reading) -> Pair:
 
 def ultrafeedback(record: Record, reading: Reading) -> Pair:
     """UltraFeedback, binarized: `chosen` and `rejected` are lists of messages; equal scores are a tie."""
-    scores = record.get("score_chosen"), record.get("score_rejected")
-    if None not in scores and scores[0] == scores[1]:
-        raise Unusable("tie")
+    _check_scores(record)
     before = record.get("prompt")
     opening = _messages(before, "prompt") if isinstance(before, list) else []
     chosen, rejected = (opening + _messages(record.get(side), side) for side in ("chosen", "rejected"))
@@ -156,6 +166,16 @@ def check_mapping(record: Record, columns: Mapping[str, str], source: str) -> No
             raise DataError(f"--map {name}={column}: no format has a column {name!r}; map one of {', '.join(known)}")
         if column not in record:
             raise DataError(f"{source}: no column {column!r} to map {name} to (has: {_names(record)}); check --map")
+
+
+def _check_scores(record: Record) -> None:
+    for sides in _SCORES:
+        try:
+            chosen, rejected = (float(record[column]) for column in sides)  # CSV has numbers as texts
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        if chosen == rejected:
+            raise Unusable("tie")
 
 
 def _conversation(chosen: list[Turn], rejected: list[Turn], reading: Reading) -> Pair:

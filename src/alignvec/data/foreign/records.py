@@ -5,6 +5,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,36 @@ from alignvec.errors import DataError
 
 Record = dict[str, Any]
 _LONGEST_CELL = 2**31 - 1
+_REST = "the file is damaged, cut short, or no JSON lines"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 
 
-def records(path: Path) -> Generator[Record, None, None]:
+@dataclass(frozen=True)
+class BrokenLine:
+    """A line of JSON lines that holds no record.
+
+    Attributes:
+        number: of the line, from 1.
+        text: the line, without its end.
+        reason: in the same words for all lines of a kind.
+        detail: where and how it is broken.
+    """
+
+    number: int
+    text: str
+    reason: str
+    detail: str | None = None
+
+    def error(self, path: Path) -> DataError:
+        """What to tell of a file with nothing but such lines."""
+        detail = f" ({self.detail})" if self.detail else ""
+        return DataError(f"{path}:{self.number}: {self.reason}{detail}; {_REST}")
+
+
+def records(path: Path) -> Generator[Record | BrokenLine, None, None]:
     """Yield the records of a file, as its suffix says what it is; memory grows with the longest record only.
 
-    A `.json` file that is one list is read as a whole.
+    A `.json` file that is one list is read as a whole. A line of a `.jsonl` file that holds no record is yielded too.
 
     Raises:
         DataError: if the file is missing, empty, cut short, or not what its suffix says.
@@ -50,11 +74,11 @@ def _open(path: Path) -> Any:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _json_lines(path: Path) -> Iterator[Record]:
+def _json_lines(path: Path) -> Iterator[Record | BrokenLine]:
     with _open(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _object(path, number, line)
+                yield _object(number, line)
 
 
 def _json(path: Path) -> Iterator[Record]:
@@ -63,7 +87,10 @@ def _json(path: Path) -> Iterator[Record]:
         while (first := stream.read(1)).isspace():
             pass
     if first != "[":
-        yield from _json_lines(path)
+        for found in _json_lines(path):
+            if isinstance(found, BrokenLine):  # most likely one object over many lines, of which some look like records
+                raise found.error(path)
+            yield found
         return
     with _open(path) as stream:
         try:
@@ -76,19 +103,16 @@ def _json(path: Path) -> Iterator[Record]:
         yield record
 
 
-def _object(path: Path, number: int, line: str) -> Record:
+def _object(number: int, line: str) -> Record | BrokenLine:
+    text = line.rstrip("\r\n")
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}); the file is damaged, cut short, "
-            "or no JSON lines"
-        ) from None
+        detail = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+        return BrokenLine(number, text, "not valid JSON", detail)
     except (RecursionError, ValueError):
-        raise DataError(f"{path}:{number}: not usable JSON; mend the line") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{path}:{number}: a line must be one JSON object with named fields; mend the line")
-    return record
+        return BrokenLine(number, text, "not usable JSON", "nested too deeply, or a number too long")
+    return record if isinstance(record, dict) else BrokenLine(number, text, "not a JSON object with named fields")
 
 
 def _csv(path: Path) -> Iterator[Record]:

@@ -6,14 +6,15 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from alignvec.data.domain import Domain, load_domain
+from alignvec.data.domain import Domain, Level
 from alignvec.data.gates.candidate import Candidate, Gate
 from alignvec.data.gates.duplicates import NearDuplicates
-from alignvec.data.gates.gates import PERSONA_GATES, QUERY_GATES, REPLY_GATES, first_fault
+from alignvec.data.gates.gates import NEED_DOMAIN, PERSONA_GATES, QUERY_GATES, REPLY_GATES, first_fault
+from alignvec.data.gates.home import Homes
 from alignvec.data.gates.report import CheckReport, Fault, GateCount, Stage
 from alignvec.data.publish.files import read_rows, row_file
 from alignvec.data.schema import SPLITS, PreferenceRow, Split
-from alignvec.errors import ConfigError, DataError
+from alignvec.errors import ConfigError
 
 DUPLICATE = "near-duplicate"
 SAME = "same-reply"
@@ -23,6 +24,15 @@ _GATES: tuple[tuple[Stage, Mapping[str, Gate]], ...] = (
     ("query", QUERY_GATES),
     ("reply", REPLY_GATES),
 )
+_LEVEL = Level(instruction="unknown", words=(1, 2), answers=False)
+_NO_DOMAIN = Domain(
+    name="unknown",
+    description="unknown",
+    topics=("unknown",),
+    personas={"unknown": ("unknown",)},
+    levels={"one": _LEVEL, "other": _LEVEL},
+)
+"""Stands for a domain where none is known; the gates that are left ask it for its language only, English."""
 
 
 def check_rows(
@@ -36,11 +46,13 @@ def check_rows(
 ) -> CheckReport:
     """Run all gates over a file of rows; memory does not grow with it.
 
-    Queries and personas are compared with those of the rows before that have no fault.
+    Queries and personas are compared with those of the rows before that have no fault. Rows of no known domain are
+    taken for English and pass by the gates that need a domain; names that an import gives to askers are no personas.
 
     Args:
         path: JSON-lines file of rows.
-        domain: name or file of the domain that all rows are held against; None for each row's own.
+        domain: name or file of the domain that all rows are held against; None for each row's own: the one that the build in
+            the file's folder was made for, or a shipped one.
         rejected: where faults go, one JSON object a line.
         out: where rows without a fault go.
         limit: check the first rows only.
@@ -48,16 +60,17 @@ def check_rows(
 
     Raises:
         ConfigError: if two of the three files are one.
-        DataError: if the file is not valid, a row's domain has no file, or the domain does not have its levels.
+        DataError: if the file is not valid, the named domain is not, or a row's domain lacks some of its levels.
         StorageError: if a file cannot be written.
     """
     places = [place.resolve() for place in (path, rejected, out) if place]
     if len(set(places)) < len(places):
         raise ConfigError("the rows, --rejected and --out need a file each; name another")
-    chosen = load_domain(domain) if domain else None
-    domains: dict[str, Domain] = {}
+    homes = Homes(path, domain)
+    of_no_domain = 0
     counts: Counter[tuple[Stage, str]] = Counter()
     checked: Counter[Stage] = Counter()
+    left_out: Counter[tuple[Stage, str]] = Counter()
     examples: dict[tuple[Stage, str], str] = {}
     clean = 0
     with ExitStack() as stack:
@@ -68,11 +81,14 @@ def check_rows(
         total = 0
         for row in islice(read_rows(path), limit):
             total = total or _rows_in(path, limit)
-            if not chosen and row.domain not in domains:
-                domains[row.domain] = _domain_of(row)
-            checked.update({"persona": 1, "query": 1, "reply": len(row.responses), "row": 1})
+            home = homes.of(row)
+            texts: dict[Stage, int] = {"persona": _has_persona(row), "query": 1, "reply": len(row.responses), "row": 1}
+            checked.update(texts)
+            if home is None:
+                of_no_domain += 1
+                left_out.update({(stage, gate): texts[stage] for stage, gates in _GATES for gate in NEED_DOMAIN[stage]})
             faults = [
-                *text_faults(row, chosen or domains[row.domain]),
+                *text_faults(row, home),
                 *_likeness_faults(row, queries, personas),
             ]
             for fault in faults:
@@ -93,7 +109,7 @@ def check_rows(
         return GateCount(
             stage=stage,
             gate=gate,
-            checked=checked[stage],
+            checked=checked[stage] - left_out[stage, gate],
             faults=counts[stage, gate],
             example=examples.get((stage, gate)),
         )
@@ -102,6 +118,8 @@ def check_rows(
         file=str(path),
         rows=checked["row"],
         clean=clean,
+        of_no_domain=of_no_domain,
+        left_out=tuple(f"{stage} {gate}" for (stage, gate), texts in left_out.items() if texts),
         gates=(
             *(count(stage, gate) for stage, gates in _GATES for gate in gates),
             count("query", DUPLICATE),
@@ -111,26 +129,23 @@ def check_rows(
     )
 
 
-def text_faults(row: PreferenceRow, domain: Domain) -> Iterator[Fault]:
+def text_faults(row: PreferenceRow, domain: Domain | None) -> Iterator[Fault]:
     """First fault of each text of a row, and of replies that say the same.
 
-    Raises:
-        DataError: if the domain does not have the row's levels.
+    Args:
+        row: to check.
+        domain: its domain, which has all its levels; None to leave out the gates that need one.
     """
-    if unknown := [level for level in row.responses if level not in domain.levels]:
-        raise DataError(
-            f"row {row.id} has a reply at level {unknown[0]!r}, which domain {domain.name!r} does not have "
-            f"(it has {', '.join(domain.levels)}); name the rows' domain file with --domain"
-        )
-    parts: list[tuple[Stage, Mapping[str, Gate], Candidate]] = [
-        ("persona", PERSONA_GATES, Candidate(row.persona, domain)),
-        ("query", QUERY_GATES, Candidate(row.query, domain)),
-    ]
-    parts += [
-        ("reply", REPLY_GATES, Candidate(text, domain, level, row.query)) for level, text in row.responses.items()
-    ]
-    for stage, gates, candidate in parts:
-        if found := first_fault(candidate, gates):
+    home = domain or _NO_DOMAIN
+    gates_of = {
+        stage: {name: gate for name, gate in gates.items() if domain or name not in NEED_DOMAIN[stage]}
+        for stage, gates in _GATES
+    }
+    parts: list[tuple[Stage, Candidate]] = [("persona", Candidate(row.persona, home))] if _has_persona(row) else []
+    parts.append(("query", Candidate(row.query, home)))
+    parts += [("reply", Candidate(text, home, level, row.query)) for level, text in row.responses.items()]
+    for stage, candidate in parts:
+        if found := first_fault(candidate, gates_of[stage]):
             gate, reason = found
             yield Fault(
                 stage=stage, id=row.id, level=candidate.level, gate=gate, reason=reason, text=candidate.text, row=row
@@ -161,10 +176,5 @@ def _rows_in(path: Path, limit: int | None) -> int:
         return sum(1 for _ in islice((line for line in lines if line.strip()), limit))
 
 
-def _domain_of(row: PreferenceRow) -> Domain:
-    try:
-        return load_domain(row.domain)
-    except DataError:
-        raise DataError(
-            f"row {row.id} is of domain {row.domain!r}, which has no valid domain file; name one with --domain"
-        ) from None
+def _has_persona(row: PreferenceRow) -> bool:
+    return not (row.provenance and row.provenance.persona.kind == "import")

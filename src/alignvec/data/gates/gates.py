@@ -28,6 +28,13 @@ QUERY_GATES: Mapping[str, Gate] = {"empty": empty, "length": length_between(4, 1
 REPLY_GATES: Mapping[str, Gate] = {"empty": empty, "length": reply_length, "refusal": refusal, **_EVERYWHERE}
 """Gates of a reply at a level."""
 
+NEED_DOMAIN: Mapping[str, tuple[str, ...]] = {
+    "persona": ("leakage",),
+    "query": ("leakage",),
+    "reply": ("length", "refusal", "leakage"),
+}
+"""Stage to its gates that ask the domain for more than its language."""
+
 
 def first_fault(candidate: Candidate, gates: Mapping[str, Gate]) -> tuple[str, str] | None:
     """Name of the first gate that rejects the candidate and its reason for people; None if it passes all."""

@@ -62,6 +62,8 @@ class CheckReport(BaseModel):
         rows: rows that were checked.
         clean: rows without a fault.
         gates: count of every gate, also of those that rejected nothing.
+        of_no_domain: rows of no known domain.
+        left_out: gates, each after its stage, that those rows did not have to pass, as they need a domain.
         leaks: personas that nearly equal one of another split; so rows are tested on who they were trained on.
     """
 
@@ -70,5 +72,7 @@ class CheckReport(BaseModel):
     file: str
     rows: int
     clean: int
+    of_no_domain: int
+    left_out: tuple[str, ...]
     gates: tuple[GateCount, ...]
     leaks: GateCount

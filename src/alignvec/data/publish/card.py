@@ -1,9 +1,10 @@
 """A folder of a data set that others can use: rows, Parquet, statistics, pictures, and a Hugging Face dataset card."""
 
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def write_dataset_folder(
             report=report,
             agreement=agreement,
         )
-        front = _front_matter(result, name, chosen, language)
+        front = _front_matter(result, rows_file, name, chosen, language)
         (staging / "README.md").write_text(f"{front}\n\n{text}", encoding="utf-8")
     return result
 
@@ -152,7 +153,18 @@ def _agreement(rows_file: Path, ratings: Path) -> Any:
     return agreement_of(used)
 
 
-def _front_matter(result: Statistics, title: str, licence: str, language: str) -> str:
+def _config_name(domains: Iterable[str], rows_file: Path) -> str:
+    """A name that changes with the rows.
+
+    `datasets` caches a local folder under its name, its configuration's and a hash of the card, not of the files: with
+    a constant name, another folder called `dataset` would give the rows of whichever was loaded first.
+    """
+    with rows_file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return f"{'-'.join(re.sub(r'[^a-z0-9]+', '-', name.lower()) for name in domains)}-{digest[:12]}"
+
+
+def _front_matter(result: Statistics, rows_file: Path, title: str, licence: str, language: str) -> str:
     from huggingface_hub import DatasetCardData
 
     known = licence.lower() in _HUB_LICENCES
@@ -166,6 +178,6 @@ def _front_matter(result: Statistics, title: str, licence: str, language: str) -
         size_categories=[next((name for limit, name in _SIZES if result.rows < limit), "1M<n<10M")],
         task_categories=["text-generation"],
         tags=["preference", "dpo", "alignvec", *(["synthetic"] if result.origins.known_teachers else []), *domains],
-        configs=[{"config_name": "default", "data_files": files}],
+        configs=[{"config_name": _config_name(domains, rows_file), "data_files": files}],
     )
     return f"---\n{data.to_yaml()}\n---"

@@ -1,6 +1,7 @@
 """Personas, queries and replies as one stream; killed at any point, the same build goes on and pays nothing twice."""
 
 import asyncio
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +20,7 @@ from alignvec.data.synthesis.queries import queries_of
 from alignvec.data.synthesis.records import STAGE_OF, Persona, Query, Rejected, read_records
 from alignvec.data.synthesis.replies import rows_of
 from alignvec.data.synthesis.report import BuildReport, Spending, Tally
+from alignvec.data.synthesis.settings import Expected, expected
 from alignvec.data.synthesis.workplace import Workplace
 from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
@@ -31,8 +33,39 @@ TICK = 0.5
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> BuildReport:
+def estimate(job: Job) -> Expected:
+    """What a job will ask for, from its settings and from what is in its folder.
+
+    Raises:
+        DataError: if the file of given personas cannot be read.
+    """
+    personas = job.personas
+    if "personas" not in job.stages:
+        personas = min(records_in(job.out / "personas.jsonl"), job.limit or sys.maxsize)
+    elif job.choice is not None and job.choice.source.kind == "file":
+        personas = min(personas, sum(1 for _ in job.choice.texts()))
+    queries = personas * job.settings.queries_per_persona
+    if job.stages == ("rows",):
+        queries = min(records_in(job.out / "queries.jsonl"), job.limit or sys.maxsize)
+    kept, path = 0, job.out / "answers.sqlite"
+    if path.exists():
+        with AnswerCache(path) as cache:
+            kept = len(cache)
+    asked = expected(job.settings, job.stages, personas, queries, invented=job.choice is None)
+    return asked._replace(kept=kept)
+
+
+def build(
+    job: Job,
+    watch: Callable[[Progress], None] = lambda _: None,
+    written: Callable[[BuildReport], None] = lambda _: None,
+) -> BuildReport:
     """Run a job; its files are in `job.out` when it returns.
+
+    Args:
+        job: what to do.
+        watch: told of progress.
+        written: told of the report once the files are written, even if an error is raised then.
 
     Raises:
         DataError: if the folder holds another build, is in use, a step's input is missing, or nothing came out.
@@ -45,8 +78,10 @@ def build(job: Job, watch: Callable[[Progress], None] = lambda _: None) -> Build
         outputs = Outputs(job.out, job.stages)
         try:
             report, stop = asyncio.run(_run(job, outputs, watch, before))
-            outputs.put_in_place(longer_only=stop is not None)
+            for name in outputs.put_in_place(longer_only=stop is not None):
+                report.notes.append(f"a file had other records, edited by hand perhaps: it is kept as {name}")
             write_text(job.out / "report.json", report.model_dump_json(indent=1) + "\n")
+            written(report)
         finally:
             outputs.drop()
     if stop is not None:
@@ -171,13 +206,18 @@ def _report(
     notes = []
     made = tally.made["personas"]
     if "personas" in job.stages and stop is None and made < job.personas:
-        notes.append(f"{made} personas of {job.personas}: no more passed the gates, see rejected.jsonl")
+        by_keyword = job.choice is not None and job.choice.by_keyword
+        why = "the others have no keyword of the domain" if by_keyword else "there are no more"
+        notes.append(f"{made} personas of {job.personas}: {why}, or did not pass the gates (rejected.jsonl)")
     for stage, count in before.items():
         if stop is None and tally.made[stage] < count:
             notes.append(
                 f"{stage}.jsonl had {count} records and has {tally.made[stage]} now; the answers are kept, "
                 "so asking for as much as before brings them back"
             )
+    empty = [split for split in SPLITS if not tally.splits[split]]
+    if empty and tally.made["rows"]:
+        notes.append(f"no {' and no '.join(empty)} rows; `alignvec data split --ratios` or --salt deals them anew")
     levels = job.settings.domain.levels if "rows" in job.stages else ()
     return BuildReport(
         domain=job.settings.domain.name,

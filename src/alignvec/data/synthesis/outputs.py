@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -44,12 +45,18 @@ class Outputs:
         """Append a rejected text."""
         self.write(_rejected(STAGE_OF[rejected.stage]), rejected)
 
-    def put_in_place(self, *, longer_only: bool) -> None:
+    def put_in_place(self, *, longer_only: bool) -> list[str]:
         """Close the files and rename them to their names.
+
+        A file that is there and has other records (edited by hand, say) is kept under another name.
 
         Args:
             longer_only: write no empty file, and keep one of an earlier run that has more records.
+
+        Returns:
+            The other names.
         """
+        kept: list[str] = []
         with storage_errors(self._folder):
             self._stack.close()
             parts = [self._staged(_rejected(stage)) for stage in dict.fromkeys(STAGE_OF.values())]
@@ -62,7 +69,10 @@ class Outputs:
             for name in ("rejected", *self._files):
                 staged, place = self._staged(name), self._folder / f"{name}.jsonl"
                 if staged.exists() and not (longer_only and max(records_in(place), 1) > records_in(staged)):
+                    if name != "rejected" and not _begin_alike(place, staged):
+                        kept.append(place.replace(free_name(place)).name)
                     staged.replace(place)
+        return kept
 
     def drop(self) -> None:
         """Close the files and remove what was not put in place; a full disk is not told again."""
@@ -82,6 +92,20 @@ def records_in(path: Path) -> int:
         return 0
     with path.open("rb") as stream:
         return sum(1 for _ in stream)
+
+
+def _begin_alike(one: Path, other: Path) -> bool:
+    """Whether the shorter of two files is the beginning of the longer; so is one that is not there."""
+    if not one.exists():
+        return True
+    with one.open("rb") as mine, other.open("rb") as theirs:
+        return all(a == b for a, b in zip(mine, theirs, strict=False))
+
+
+def free_name(path: Path) -> Path:
+    """The first of NAME.1.jsonl, NAME.2.jsonl, ... that is free."""
+    names = (path.with_suffix(f".{number}{path.suffix}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def rejected_by_stage(out: Path) -> dict[str, dict[str, dict[str, int]]]:

@@ -109,15 +109,20 @@ def persona_texts(path: Path) -> Iterator[str]:
     """Personas of a file, streamed: a text file with one a line, or JSON lines with a field `persona` (or `text`).
 
     Raises:
-        DataError: if the file cannot be read, is empty, or a line has no persona.
+        DataError: if the file is of another kind, cannot be read, is empty, or a line has no persona.
     """
+    kind = path.suffix.lower()
+    if kind not in ("", ".txt", ".jsonl"):
+        raise DataError(
+            f"{path}: {kind} files are not read as personas; use .txt (one a line) or .jsonl (field persona)"
+        )
     found = False
     try:
         with path.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     found = True
-                    yield _persona(json.loads(line), f"{path}:{number}") if path.suffix == ".jsonl" else line
+                    yield _persona(json.loads(line), f"{path}:{number}") if kind == ".jsonl" else line
     except FileNotFoundError:
         raise DataError(f"no personas at {path}; check --personas-from") from None
     except OSError as error:

@@ -10,8 +10,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignvec.data.schema import PersonaSource
+from alignvec.data.synthesis.outputs import records_in
 from alignvec.data.synthesis.settings import BuildSettings
-from alignvec.data.teacher.cache import AnswerCache
 from alignvec.errors import DataError
 from alignvec.files import storage_errors, write_text
 
@@ -49,7 +49,7 @@ def held(out: Path) -> Iterator[None]:
 def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str], source: PersonaSource | None) -> None:
     """Write what the stages depend on, or check that it is what the folder was built with.
 
-    As long as a folder has no answers and no results of a stage, its plan may change.
+    As long as a folder has no results of a stage, its plan may change.
 
     Args:
         out: folder of the build.
@@ -71,9 +71,8 @@ def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str], source:
             there = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise DataError(f"{path} cannot be read; choose another --out") from None
-    answered = _has_answers(out)
     for stage in plan.keys() & there.keys():
-        if not (answered or (out / f"{stage}.jsonl").exists()):
+        if not records_in(out / f"{stage}.jsonl"):
             del there[stage]
         elif differing := _differing(plan[stage], there[stage]):
             name, mine, theirs = differing
@@ -83,14 +82,6 @@ def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str], source:
             )
     if plan.keys() - there.keys():
         write_text(path, json.dumps(there | plan, indent=1, ensure_ascii=False) + "\n")
-
-
-def _has_answers(out: Path) -> bool:
-    path = out / "answers.sqlite"
-    if not path.exists():
-        return False
-    with AnswerCache(path) as cache:
-        return cache.tokens() != (0, 0)
 
 
 def _picked(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -14,8 +14,11 @@ from alignvec.data.synthesis.settings import JUDGE_SAMPLING
 from alignvec.data.synthesis.workplace import URGENCY, Workplace
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, Request, derived_seed
+from alignvec.errors import TeacherError
 
 LEVEL_GATE = "level"
+HOPELESS = 20
+"""Queries that may fail from the start before a run stops."""
 FEW_WORDS = 10
 NEGATED = re.compile(r" (?:not|no|nor|neither|never|isn t|nicht|kein|pas|ni) ")
 
@@ -31,6 +34,7 @@ async def rows_of(work: Workplace, queries: AsyncIterator[Query]) -> AsyncIterat
                 raise one
         return query, {level: one for level, one in zip(levels, done, strict=True) if isinstance(one, Attempts)}
 
+    made = failed = 0
     async for query, attempts in ordered(queries, reply, window=work.window):
         for one in attempts.values():
             for rejected in one.rejected:
@@ -38,7 +42,14 @@ async def rows_of(work: Workplace, queries: AsyncIterator[Query]) -> AsyncIterat
         if fault := _row_fault(attempts):
             gate, reason = fault
             work.reject(Rejected(stage="row", id=query.id, gate=gate, reason=reason, text=query.text, final=True))
+            failed += 1
+            if not made and failed >= HOPELESS:
+                raise TeacherError(
+                    f"none of the first {failed} queries has become a row, so no more was asked for (the last: "
+                    f"{reason}); mend the domain, the prompts or the choice of teacher and judge"
+                )
         else:
+            made += 1
             yield _row(work, query, attempts)
 
 
@@ -124,8 +135,9 @@ async def _level_fault(work: Workplace, query: Query, level: str, text: str) -> 
 def _row_fault(attempts: dict[str, Attempts]) -> Fault | None:
     failed = [level for level, one in attempts.items() if one.answer is None]
     if failed:
-        gates = ", ".join(f"{level} ({attempts[level].rejected[-1].gate})" for level in failed)
-        return "reply", f"no reply passed at {gates}"
+        last = {level: attempts[level].rejected[-1] for level in failed}
+        why = ", ".join(f"{level} ({one.gate}: {one.reason})" for level, one in last.items())
+        return "reply", f"no reply passed at {why}"
     texts = [one.text for one in attempts.values()]
     if len(set(texts)) < len(texts):
         return "same-reply", "two levels have the same reply"

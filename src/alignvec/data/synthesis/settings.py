@@ -50,23 +50,28 @@ class Expected(NamedTuple):
         requests: number of requests.
         prompt_tokens: tokens of their prompts.
         completion_tokens: tokens of their answers.
+        kept: answers that are there already, of this or other settings.
     """
 
     requests: int
     prompt_tokens: int
     completion_tokens: int
+    kept: int = 0
 
 
-def expected(settings: BuildSettings, personas: int, stages: Collection[str], *, invented: bool) -> Expected:
+def expected(
+    settings: BuildSettings, stages: Collection[str], personas: int, queries: int, *, invented: bool
+) -> Expected:
     """Estimate a run: a token per four characters of a prompt, and 4/3 tokens a word.
 
     Args:
         settings: of the build.
-        personas: how many.
         stages: the steps to do, of personas, queries and rows.
+        personas: how many.
+        queries: how many.
         invented: whether the teacher invents the personas.
     """
-    domain, queries = settings.domain, personas * settings.queries_per_persona
+    domain = settings.domain
     steps: list[tuple[int, int, int]] = []  # requests, prompt and answer tokens of each
     if "personas" in stages and invented:
         steps.append((personas, _tokens(settings.prompts.persona) + 30, _said(PERSONA_WORDS)))

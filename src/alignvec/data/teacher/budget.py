@@ -94,7 +94,7 @@ class Budget:
         limits = [f"{self.limits.tokens:,} tokens"] if self.limits.tokens is not None else []
         limits += [f"{self.limits.money:g} in money"] if self.limits.money is not None else []
         return (
-            f"the budget of {' and '.join(limits)} is used up ({tokens:,} tokens, {self.money:.4g} in money spent, and "
-            "the next request might exceed it); what is finished is in the folder, and the same command with a larger "
+            f"the budget of {' and '.join(limits)} leaves no room for the next request ({tokens:,} tokens, "
+            f"{self.money:.4g} in money spent); what is finished is in the folder, and the same command with a larger "
             "budget goes on"
         )

@@ -67,6 +67,12 @@ class AnswerCache:
         except sqlite3.DatabaseError as error:
             raise self._fault(error) from error
 
+    def __len__(self) -> int:
+        try:
+            return int(self._database.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            raise self._fault(error) from error
+
     def tokens(self) -> tuple[int, int]:
         """Prompt and completion tokens of all answers kept."""
         query = "SELECT COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0) FROM answers"

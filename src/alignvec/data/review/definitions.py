@@ -1,0 +1,97 @@
+"""What the levels of rows mean, for those who judge replies: from a domain file, or from the build of the rows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from alignvec.data.domain import DOMAINS, Level, load_domain
+from alignvec.data.load import levels_of
+from alignvec.data.schema import PreferenceRow
+from alignvec.data.synthesis.plan import PLAN
+from alignvec.errors import DataError
+
+Definitions = Mapping[str, Mapping[str, str]]
+"""Domain of rows to level to its definition, lowest level first; a domain whose levels nobody defined has none."""
+
+
+class _Rows(BaseModel):
+    domain: str = Field(alias="domain.name")
+    levels: dict[str, Level] = Field(alias="domain.levels")
+
+
+class _Build(BaseModel):
+    rows: _Rows | None = None
+
+
+def levels_of_build(rows_file: Path) -> dict[str, Level] | None:
+    """Levels of the build whose folder a rows file is in; None if it is in no such folder.
+
+    Raises:
+        DataError: if the build's settings cannot be read.
+    """
+    rows = _build(rows_file)
+    return rows.levels if rows else None
+
+
+def definitions(rows_file: Path, rows: Sequence[PreferenceRow], domain: str | None = None) -> Definitions:
+    """Definitions of the rows' levels, for every domain that the rows have.
+
+    Args:
+        rows_file: file of the rows; a build in its folder defines the levels of the build's domain.
+        rows: the rows.
+        domain: name or file of a domain that defines the levels of all rows; default: the build, else the domain file
+            that comes with the project, if it has all levels of the rows.
+
+    Raises:
+        DataError: if there is no such domain, or it lacks a level of the rows; if the build's settings cannot be read.
+    """
+    levels = levels_of(rows)
+    names = sorted({row.domain for row in rows})
+    if domain is not None:
+        given = load_domain(domain)
+        if missing := [level for level in levels if level not in given.levels]:
+            raise DataError(
+                f"domain {given.name!r} has levels {', '.join(given.levels)}, and no {missing[0]!r} as {rows_file} has "
+                f"({', '.join(levels)}); name the domain of these rows with --domain"
+            )
+        return dict.fromkeys(names, _texts(given.levels, levels))
+    build = _build(rows_file)
+    shipped = {path.stem for path in DOMAINS.glob("*.yaml")}
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        if build and build.domain == name:
+            found[name] = _texts(build.levels, levels)
+        else:
+            found[name] = _texts(load_domain(name).levels, levels) if name in shipped else {}
+    return found
+
+
+def definition_lines(of: Definitions) -> list[str]:
+    """A line for each level, which names the domain if domains define the levels in different ways."""
+    different = any(texts != first for texts in of.values() for first in of.values())
+    return [
+        f"{level} ({domain}): {text}" if different else f"{level}: {text}"
+        for domain, texts in (of if different else dict(list(of.items())[:1])).items()
+        for level, text in texts.items()
+    ]
+
+
+def _build(rows_file: Path) -> _Rows | None:
+    path = rows_file.parent / PLAN
+    try:
+        return _Build.model_validate_json(path.read_bytes()).rows
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        raise DataError(
+            f"{path} does not say what the levels mean ({cause}); name the domain file with --domain"
+        ) from None
+
+
+def _texts(known: Mapping[str, Level], levels: Sequence[str]) -> dict[str, str]:
+    """Definitions of the levels in one line each; none if some are not known."""
+    if not set(levels) <= known.keys():
+        return {}
+    return {level: " ".join(known[level].instruction.split()) for level in levels}
