@@ -81,6 +81,17 @@ def test_repeated_ratings_are_counted(run: Command, tmp_path: Path) -> None:
     assert "replies in dispute: 0" in done.out
 
 
+def test_a_level_that_no_row_has_is_named(run: Command, data_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(line("anna", 0, "expert", "expret") + "\n" + line("anna", 1, "expert", "generic"))
+    noted = [text for text in run("data", "agreement", tmp_path / "r.jsonl").err.splitlines() if "note:" in text]
+    assert len(noted) == 1 and "'generic', 'expret', which no rated reply was written for" in noted[0]
+    with_rows = run("data", "agreement", tmp_path / "r.jsonl", "--rows", data_file, "--json")
+    assert "raters chose 'expret', which no row has" in with_rows.err
+    assert json.loads(with_rows.out)["unknown_levels"] == ["expret"]
+    (tmp_path / "r.jsonl").write_text(line("anna", 0, "expert", "generic") + "\n")
+    assert run("data", "agreement", tmp_path / "r.jsonl", "--rows", data_file).err == ""
+
+
 def test_mistakes(run: Command, tmp_path: Path, data_file: Path) -> None:
     assert_told(run("data", "agreement", tmp_path / "none.jsonl"), "none.jsonl", "alignvec data review")
     (tmp_path / "bad.jsonl").write_text('{"rater": "anna"}\n')

@@ -49,11 +49,22 @@ def test_json_holds_every_gate(command: Command, rows: Path) -> None:
 def test_bad_input_is_told_in_one_line(command: Command, rows: Path, tmp_path: Path) -> None:
     assert_told(command("data", "check", tmp_path / "none.jsonl"), "no data file", "none.jsonl")
     assert_told(command("data", "check", rows, "--domain", "cooking"), "no domain named 'cooking'", "medical")
-    assert_told(command("data", "check", shipped_file("general")), "general-0001", "'general'", "--domain")
     assert_told(command("data", "check", rows, "--out", rows), "a file each")
     (tmp_path / "broken.jsonl").write_text('{"id": 1}\n')
     assert_told(command("data", "check", tmp_path / "broken.jsonl"), "broken.jsonl:1")
     assert_told(command("data", "check", rows, "--rejected", tmp_path / "file" / "bad.jsonl"), "cannot write")
+
+
+def test_rows_of_no_known_domain_are_checked_without_what_needs_one(command: Command) -> None:
+    done = command("data", "check", shipped_file("general"), "--limit", 3)
+    assert (done.code, done.errors) == (0, [])
+    (told,) = [line for line in done.out.splitlines() if "left out" in line]
+    assert told.startswith("3 of 3 rows are of no known domain")
+    assert "reply refusal" in told
+    assert "--domain" in told
+    assert "persona empty" not in told
+    report = json.loads(command("data", "check", shipped_file("general"), "--limit", 3, "--json").out)
+    assert (report["of_no_domain"], "reply length" in report["left_out"]) == (3, True)
 
 
 def test_a_byte_order_mark_is_no_matter(command: Command, rows: Path) -> None:

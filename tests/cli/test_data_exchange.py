@@ -9,6 +9,17 @@ from running import Command, assert_told, prepared
 
 from alignvec.data.review.ratings import load_ratings
 
+OWN = """
+name: gardening
+description: gardens
+topics: [soil]
+personas: {age: [young, old]}
+levels:
+  avoidance: {instruction: Change the subject., words: [5, 50]}
+  generic: {instruction: Say what a neighbour says., words: [5, 50]}
+  expert: {instruction: Name the cultivar., words: [5, 50]}
+"""
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
@@ -57,6 +68,24 @@ def test_argilla_out(run: Command, data_file: Path, tmp_path: Path) -> None:
     done = run("data", "review-export", data_file, "--tool", "argilla", "--out", tmp_path / "ar", "--json")
     assert json.loads(done.out) == {"folder": str(tmp_path / "ar"), "replies": 48}
     assert len(json.loads((tmp_path / "ar" / "records.json").read_text())) == 48
+
+
+@pytest.mark.parametrize(("tool", "place"), [("label-studio", "config.xml"), ("argilla", ".argilla/settings.json")])
+def test_definitions_go_out_and_what_has_none_is_told(
+    run: Command, data_file: Path, tmp_path: Path, tool: str, place: str
+) -> None:
+    (tmp_path / "own.yaml").write_text(OWN)
+    out = ("data", "review-export", data_file, "--tool", tool, "--out")
+    assert run(*out, tmp_path / "mine", "--domain", tmp_path / "own.yaml").err == ""
+    assert "avoidance: Change the subject." in (tmp_path / "mine" / place).read_text()
+    run(*out, tmp_path / "shipped")
+    assert "Answer as a well-informed friend would." in (tmp_path / "shipped" / place).read_text()
+    data_file.write_text(data_file.read_text().replace('"medical"', '"plumbing"'))
+    assert "no definitions of the levels of plumbing; --domain" in run(*out, tmp_path / "none").err
+    (tmp_path / "own.yaml").write_text(OWN.replace("expert:", "learned:"))
+    told = run(*out, tmp_path / "bad", "--domain", tmp_path / "own.yaml")
+    assert_told(told, "'gardening'", "avoidance, generic, learned", "no 'expert'", "--domain")
+    assert not (tmp_path / "bad").exists()
 
 
 def test_nothing_is_overwritten(run: Command, data_file: Path, tmp_path: Path) -> None:

@@ -73,6 +73,17 @@ def test_card_tells_of_missing_files(
     assert not (tmp_path / "set").exists()
 
 
+def test_card_uses_all_ratings_files(alignvec: Command, data_file: Path, tmp_path: Path) -> None:
+    more: list[object] = []
+    for rater in ("ann", "ben"):
+        ratings = tmp_path / f"{rater}.jsonl"
+        verdict = {"rater": rater, "id": "medical-0", "shown_level": "expert", "level": "expert"}
+        ratings.write_text(json.dumps(verdict) + "\n")
+        more += ["--ratings", ratings]
+    assert alignvec("data", "card", data_file, "--out", tmp_path / "set", *more).code == 0
+    assert "Raters, as named in the ratings: ann, ben." in (tmp_path / "set" / "README.md").read_text()
+
+
 def test_card_does_not_replace_a_file(alignvec: Command, data_file: Path, tmp_path: Path) -> None:
     assert_told(alignvec("data", "card", data_file, "--out", tmp_path / "file"), "is a file", "--out")
     assert (tmp_path / "file").read_text() == "mine"

@@ -24,6 +24,15 @@ def test_an_empty_name(command: Command, data_file: Path) -> None:
     assert_told(command("data", "review", data_file, "--rater", "  ", "--no-browser"), "--rater is empty")
 
 
+def test_a_domain_that_is_not_of_the_rows(command: Command, data_file: Path, tmp_path: Path) -> None:
+    lines = data_file.read_text().replace('"expert"', '"learned"')
+    data_file.write_text(lines)
+    told = command("data", "review", data_file, "--no-browser", "--domain", "legal")
+    assert_told(told, "'legal'", "no 'learned'", data_file, "--domain")
+    assert_told(command("data", "review", data_file, "--no-browser", "--domain", "lego"), "no domain named 'lego'")
+    assert not (tmp_path / "ratings.jsonl").exists()
+
+
 def test_ratings_of_other_rows(command: Command, data_file: Path, tmp_path: Path) -> None:
     line = '{"rater":"ann","id":"legal-1","shown_level":"expert","level":"expert"}\n'
     (tmp_path / "ratings.jsonl").write_text(line)

@@ -85,6 +85,49 @@ def test_a_faulty_file_is_told_with_its_place(tmp_path: Path, changes: dict[str,
     assert "own.yaml" in str(caught.value)
 
 
+def changed(level: dict[str, object]) -> dict[str, object]:
+    return {"levels": {"brief": LEVEL, "long": level}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"topics": "skin"}, "topics: must be a list, as in [one, two]"),
+        ({"personas": {"age": "young"}}, "personas.age: must be a list, as in [one, two]"),
+        ({"topics": []}, "topics: needs one entry or more"),
+        ({"topics": [7]}, "topics.0: must be text; put quotes around it"),
+        ({"personas": ["age"]}, "personas: must be entries with names, as in name: value"),
+        ({"name": "My Garden"}, "name: is no name; use a-z, 0-9, - and _, a letter or digit first"),
+        ({"description": None}, "description: is missing"),
+        (
+            {"levels": {"Bad": LEVEL, "b": LEVEL}},
+            "levels.Bad: is no name; use a-z, 0-9, - and _, a letter or digit first",
+        ),
+        (
+            changed({"instruction": "x", "words": [9, 2]}),
+            "levels.long.words: needs [fewest, most] words with 0 < fewest",
+        ),
+        (changed({"instruction": "x", "words": [1, 2, 3]}), "levels.long.words: has too many entries"),
+        (
+            changed({"instuction": "x", "words": [1, 9]}),
+            "levels.long.instuction: unknown name 'instuction' (have: instruction, words, answers)",
+        ),
+        (
+            {"topics": None, "topic": ["roses"]},
+            "topic: unknown name 'topic' (have: name, description, language, topics, personas, keywords, levels)",
+        ),
+        (
+            {"topics": ["a", "a"]},
+            "the file: topics: 'a' is there twice; keep one",
+        ),
+    ],
+)
+def test_a_complaint_is_in_words_of_the_file(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load_domain(own(tmp_path, **changes))
+    assert str(caught.value).startswith(f"{tmp_path / 'own.yaml'}: {said}")
+
+
 def test_all_levels_of_a_query_are_asked_for_in_one_length_from_the_common_band(tmp_path: Path) -> None:
     domain = load_domain("medical")
     low = max(level.words[0] for level in domain.levels.values())

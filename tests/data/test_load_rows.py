@@ -108,7 +108,23 @@ def test_another_encoding_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
     assert complaint(tmp_path / "none.jsonl") == f"no data file at {tmp_path / 'none.jsonl'}; check --data"
-    assert complaint(tmp_path).startswith(f"cannot read {tmp_path}: ")
+    assert complaint(tmp_path) == f"{tmp_path} is a folder; name a file of rows in it (.jsonl)"
+    write(tmp_path / "rows.jsonl", record(1))
+    assert complaint(tmp_path) == f"{tmp_path} is a folder; name {tmp_path / 'rows.jsonl'}"
+
+
+def test_pairs_that_are_no_rows_yet_are_sent_to_import(tmp_path: Path) -> None:
+    pair = {"prompt": "Why?", "chosen": "a", "rejected": "b"}
+    path = write(tmp_path / "pairs.jsonl", pair)
+    assert f"{path}:1: " in complaint(path)
+    assert f"`alignvec data import {path} --out rows.jsonl`" in complaint(path)
+    assert "data import" not in complaint(write(path, record(1, chosen="a", rejected="b")))
+    assert "data import" not in complaint(write(path, {"prompt": "Why?", "chosen": "a"}))
+
+
+def test_a_complaint_is_in_words_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", record(1, responses={"expert": "x"}))
+    assert complaint(path).startswith(f"{path}:1: responses: needs replies at two levels or more;")
 
 
 def test_the_limit_keeps_the_first_rows_of_the_selection(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from alignvec.data.foreign.formats import Reading
 from alignvec.data.load import levels_of, load_rows
 from alignvec.data.pairs import parse_order, preference_pairs
-from alignvec.data.preference_sets import Imported, import_pairs
+from alignvec.data.preference_sets import HEAD, Imported, import_pairs
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import DataError
 
@@ -192,6 +192,27 @@ def test_ultrafeedback_ties_are_skipped(tmp_path: Path) -> None:
     assert [(r["number"], r["reason"]) for r in rejected] == [(2, "tie")]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("chosen_score", "rejected_score"),
+        ("score_chosen", "score_rejected"),
+        ("chosen_rating", "rejected_rating"),
+        ("chosen-rating", "rejected-rating"),
+    ],
+)
+def test_pairs_with_equal_scores_are_ties(tmp_path: Path, names: tuple[str, str]) -> None:
+    scores = [(4, 4.0), (4, 3), ("2.50", "2.5"), (None, None), (float("nan"), float("nan")), ("good", "good"), (3, 4)]
+    records = [
+        {"prompt": f"Why {i}?", "chosen": "a", "rejected": "b", **dict(zip(names, both, strict=True))}
+        for i, both in enumerate(scores)
+    ]
+    done, rows, rejected = imported(lines(tmp_path / "mine.jsonl", records))
+    assert [row.query for row in rows] == [f"Why {i}?" for i in (1, 3, 4, 5, 6)]
+    assert [(r["number"], r["reason"]) for r in rejected] == [(1, "tie"), (3, "tie")]
+    assert (done.format, done.rejected) == ("pairs", {"tie": 2})
+
+
 def test_messages_with_the_prompt_apart_are_read_too(tmp_path: Path) -> None:
     def reply(text: str) -> Records:
         return [{"role": "assistant", "content": text}]
@@ -346,7 +367,7 @@ def test_the_first_records_only(tmp_path: Path) -> None:
         ("a.csv", b"", "the file is empty"),
         ("a.jsonl", bytes(range(256)) * 9, "cannot read .* as jsonl"),
         ("a.jsonl", b'{"prompt": "a", "cho', r"a\.jsonl:1: not valid JSON"),
-        ("a.jsonl", b'["a"]', r"a\.jsonl:1: a line must be one JSON object"),
+        ("a.jsonl", b'["a"]', r"a\.jsonl:1: not a JSON object with named fields"),
         ("a.jsonl", b'{"a":' + b"[" * 100_000, r"a\.jsonl:1: not (valid|usable) JSON"),
         ("a.json", b'[{"prompt": "a"}, ', "cannot read .* as json"),
         ("a.json", b"[1, 2]", "entry 1 of the list is no object"),
@@ -365,6 +386,46 @@ def test_bad_files_are_one_line(tmp_path: Path, name: str, content: bytes, compl
         imported(tmp_path / name)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def broken_lines(path: Path, good: int, *broken: str) -> Path:
+    """The broken lines, a blank one, then good records."""
+    records = [{"prompt": f"Why {i}?", "chosen": "a", "rejected": "b"} for i in range(good)]
+    text = "".join(line + "\n" for line in [*broken, "", *map(json.dumps, records)])
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl", "mine.jsonl.gz"])
+def test_broken_lines_are_rejected_with_number_text_and_reason(tmp_path: Path, name: str) -> None:
+    broken = ['{"prompt": "a\tb"}', '{"prompt": "a", "cho', '["a"]', '{"a": ' + "1" * 5000 + "}"]
+    done, rows, rejected = imported(broken_lines(tmp_path / name, 3, *broken))
+    assert [row.query for row in rows] == ["Why 0?", "Why 1?", "Why 2?"]
+    assert [(r["number"], r["line"], r["text"]) for r in rejected] == [
+        (number, number, text) for number, text in enumerate(broken, start=1)
+    ]
+    assert [r["reason"] for r in rejected] == [
+        *["not valid JSON"] * 2,
+        "not a JSON object with named fields",
+        "not usable JSON",
+    ]
+    assert rejected[0]["detail"] == f"Invalid control character at column {broken[0].index(chr(9)) + 1}"
+    assert (done.read, done.rows, sum(done.rejected.values())) == (7, 3, 4)
+    path = tmp_path / "late.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n\nnonsense\r\n")
+    assert [(r["number"], r["line"], r["text"]) for r in imported(path)[2]] == [(2, 3, "nonsense")]
+
+
+def test_a_file_of_broken_lines_is_told_by_its_first(tmp_path: Path) -> None:
+    path = broken_lines(tmp_path / "mine.jsonl", 0, '{"a": "b\tc"}', "also")
+    with pytest.raises(DataError, match=r"mine\.jsonl:1: not valid JSON \(Invalid control character at column 9\); "):
+        imported(path)
+    assert imported(broken_lines(path, 1, *["no"] * (HEAD - 1)))[0].rejected == {"not valid JSON": HEAD - 1}
+    with pytest.raises(DataError, match=r"mine\.jsonl:1: not valid JSON"):
+        imported(broken_lines(path, 1, *["no"] * HEAD))
+    one_object = broken_lines(tmp_path / "mine.json", 1, '{"data": [')
+    with pytest.raises(DataError, match=r"mine\.json:1: not valid JSON"):
+        imported(one_object)
 
 
 @pytest.mark.parametrize("kind", ["gz", "parquet"])

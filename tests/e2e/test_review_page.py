@@ -72,6 +72,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.rows.parent,
+            preexec_fn=_heeds_ctrl_c,
         )
         assert self.process.stderr
         line = self.process.stderr.readline()
@@ -82,6 +83,11 @@ class Server:
         self.process.send_signal(how)
         out, _ = self.process.communicate(timeout=60)
         return self.process.returncode, out
+
+
+def _heeds_ctrl_c() -> None:
+    """What runs in the background passes on to its children that they ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -303,6 +309,30 @@ def test_nothing_that_reaches_the_browser_tells_the_level(server: Server, reader
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.address}gradio_api/file={path}")
         assert refused.value.code in (403, 404)
+
+
+def test_the_levels_of_a_build_are_explained_on_a_key_and_keys_are_shown(server: Server, reader: Reader) -> None:
+    levels = {level: {"instruction": f"Definition {i}.", "words": [5, 50]} for i, level in enumerate(LEVELS)}
+    plan = {"rows": {"domain.name": "veterinary", "domain.levels": levels}}
+    (server.rows.parent / "build.json").write_text(json.dumps(plan))
+    server.start()
+    reader.open(server.address)
+    assert not reader.page.locator("#reminder dl").is_visible()
+    reader.page.keyboard.press("h")
+    reader.page.wait_for_selector("#reminder dl")
+    assert reader.page.locator("#reminder dd").all_inner_texts() == [f"Definition {i}." for i in range(3)]
+    shown = "([place, part]) => getComputedStyle(document.querySelector(place), part).content"
+    keys = {
+        place: reader.page.evaluate(shown, [place, part])
+        for place, part in (
+            ("#levels button", "::before"),
+            ("#back", "::before"),
+            ("#skip", "::before"),
+            ("#flags > span", "::after"),
+            ("#reminder summary", "::after"),
+        )
+    }
+    assert list(keys.values()) == ["counter(key)", '"u"', '"s"', '"f, then a number"', '"h"']
 
 
 def test_several_raters_at_once_and_the_summary_as_json(server: Server, reader: Reader, wire: Wire) -> None:

@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
+from alignvec.data.domain import load_domain
 from alignvec.data.gates.check import check_rows
+from alignvec.data.gates.home import built_domain
 from alignvec.data.gates.report import Fault
 from alignvec.data.load import shipped_file
+from alignvec.data.preference_sets import import_pairs
+from alignvec.data.synthesis.plan import keep_plan
+from alignvec.data.synthesis.prompts import load_prompts
+from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.errors import ConfigError, DataError
 
 Record = dict[str, Any]
@@ -101,14 +107,84 @@ def test_a_limit_checks_the_first_rows_and_progress_is_told(tmp_path: Path, reco
     assert told == [("check rows", 1, 3)] * 3
 
 
-def test_a_domain_can_be_named_and_is_needed_for_rows_without_one(tmp_path: Path, records: list[Record]) -> None:
+LEFT_OUT = ("persona leakage", "query leakage", "reply length", "reply refusal", "reply leakage")
+
+
+def test_rows_of_no_known_domain_pass_by_the_gates_that_need_one(tmp_path: Path, records: list[Record]) -> None:
     for record in records:
         record["domain"] = "veterinary"
+    ids = [record["id"] for record in records]
+    records[0]["responses"]["generic"] = "Rest."
+    records[0]["responses"]["expert"] = "I'm sorry, but I can't help with that."
+    records[1]["responses"]["expert"] = "Mail me at jane@example.org about it, any day."
+    records[2]["query"] = "Ich habe seit einer Woche Kopfschmerzen und weiß nicht, was ich tun soll."
+    records[3]["persona"] = "Nurse"
+    records[5]["query"] = records[4]["query"]
+    records[6]["persona"] = records[4]["persona"]
+    records[7]["responses"]["generic"] = records[7]["responses"]["expert"]
     path = written(tmp_path / "rows.jsonl", records)
-    with pytest.raises(DataError, match="is of domain 'veterinary', which has no valid domain file; .*--domain"):
-        check_rows(path, rejected=tmp_path / "rejected.jsonl")
-    assert not (tmp_path / "rejected.jsonl").exists()
-    assert check_rows(path, domain="medical").clean == 8
+    report = check_rows(path, rejected=tmp_path / "rejected.jsonl")
+    assert found(tmp_path / "rejected.jsonl") == [
+        (ids[1], "reply", "expert", "personal-data"),
+        (ids[2], "query", None, "language"),
+        (ids[3], "persona", None, "length"),
+        (ids[5], "query", None, "near-duplicate"),
+        (ids[6], "row", None, "split-leak"),
+        (ids[7], "row", "expert", "same-reply"),
+    ]
+    assert (report.of_no_domain, report.left_out) == (8, LEFT_OUT)
+    checked = {f"{count.stage} {count.gate}": count.checked for count in report.gates}
+    assert {gate for gate, texts in checked.items() if texts == 0} == set(LEFT_OUT)
+    assert checked["reply loop"] == 24
+    named = check_rows(path, domain="medical")
+    assert (named.of_no_domain, named.left_out, named.clean) == (0, (), 1)
+
+
+def test_a_build_tells_the_domain_of_its_rows(tmp_path: Path, records: list[Record]) -> None:
+    for record in records:
+        record["domain"] = "veterinary"
+    records[0]["responses"]["expert"] = "Rest."
+    path = written(tmp_path / "rows.jsonl", records)
+    medical = load_domain("medical").model_dump(mode="json")
+    own = {"domain.name": "veterinary", "domain.description": "pets", "domain.language": "en"}
+    plan = {
+        "personas": {**own, "teacher": "t", "domain.personas": medical["personas"], "domain.keywords": []},
+        "queries": {**own, "domain.topics": medical["topics"]},
+        "rows": {**own, "seed": 0, "domain.levels": medical["levels"]},
+    }
+    for there in (plan, {"rows": plan["rows"]}):
+        (tmp_path / "build.json").write_text(json.dumps(there))
+        report = check_rows(path, rejected=tmp_path / "rejected.jsonl")
+        assert (report.of_no_domain, report.left_out, report.clean) == (0, (), 7)
+        assert found(tmp_path / "rejected.jsonl") == [(records[0]["id"], "reply", "expert", "length")]
+    for other in ('{"personas": {}}', "[]", "{", '{"rows": {"domain.name": "veterinary"}}', '{"rows": 1}'):
+        (tmp_path / "build.json").write_text(other)
+        assert check_rows(path).of_no_domain == 8
+    (tmp_path / "build.json").write_text(json.dumps(plan))
+    assert check_rows(written(path, [{**records[1], "domain": "other"}])).of_no_domain == 1
+
+
+def test_the_settings_that_a_build_keeps_make_its_domain(tmp_path: Path) -> None:
+    domain = load_domain("legal")
+    prompts = load_prompts()
+    settings = BuildSettings(domain=domain, prompts=prompts, teacher="t", judge=None)
+    keep_plan(tmp_path, settings, ("personas", "queries", "rows"), None)
+    assert built_domain(tmp_path) == domain
+
+
+@pytest.mark.parametrize("domain", ["imported", "medical"])
+def test_imported_pairs_are_checked_and_their_askers_are_no_personas(tmp_path: Path, domain: str) -> None:
+    questions = ["Why does the moon pull on the sea?", "How do I keep a lemon tree alive in winter?", "Why? Oh why?"]
+    good = "The water follows the pull, as far as the shore allows."
+    pairs = [{"prompt": question, "chosen": good, "rejected": "No."} for question in questions]
+    import_pairs(
+        written(tmp_path / "p.jsonl", pairs), tmp_path / "rows.jsonl", tmp_path / "rejected.jsonl", domain=domain
+    )
+    report = check_rows(tmp_path / "rows.jsonl", rejected=tmp_path / "faults.jsonl")
+    assert [(stage, gate) for _, stage, _, gate in found(tmp_path / "faults.jsonl")] == [("query", "length")]
+    assert (report.rows, report.clean, report.of_no_domain) == (3, 2, 3)
+    assert report.left_out == LEFT_OUT[1:]
+    assert {count.checked for count in report.gates if count.stage == "persona"} == {0}
 
 
 def test_a_level_that_the_domain_lacks_is_named(tmp_path: Path, records: list[Record]) -> None:

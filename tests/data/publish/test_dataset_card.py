@@ -158,7 +158,7 @@ def test_model_raters_are_called_models_and_other_rows_ratings_are_left_out(tmp_
         for rater in ("model-a", "ann")
         for i in range(12)
     ]
-    write_dataset_folder(rows_file, tmp_path / "set", ratings=write(tmp_path / "ratings.jsonl", ratings))
+    write_dataset_folder(rows_file, tmp_path / "set", ratings=[write(tmp_path / "ratings.jsonl", ratings)])
     text = (tmp_path / "set" / "README.md").read_text()
     assert "10 replies were rated" in text
     assert "ann, model-a (a model)" in text
@@ -170,7 +170,10 @@ def test_model_raters_are_called_models_and_other_rows_ratings_are_left_out(tmp_
 def test_ratings_of_other_rows_only_are_refused(tmp_path: Path, rows_file: Path) -> None:
     rating = {"rater": "ann", "id": "legal-1", "shown_level": "expert", "level": "expert"}
     with pytest.raises(DataError, match=r"none of its 1 ratings is of a row in"):
-        write_dataset_folder(rows_file, tmp_path / "set", ratings=write(tmp_path / "ratings.jsonl", [rating]))
+        write_dataset_folder(rows_file, tmp_path / "set", ratings=[write(tmp_path / "ratings.jsonl", [rating])])
+    mine = write(tmp_path / "mine.jsonl", [rating | {"id": "medical-1"}])
+    with pytest.raises(DataError, match=r"ratings\.jsonl: none of its 1 ratings"):
+        write_dataset_folder(rows_file, tmp_path / "set", ratings=[tmp_path / "ratings.jsonl", mine])
 
 
 def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path, rows_file: Path) -> None:

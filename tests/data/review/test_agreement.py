@@ -114,6 +114,13 @@ def test_levels_of_other_names_and_one_level_only() -> None:
     assert mixed.levels == (A, E, "terse", "long")
 
 
+def test_levels_that_only_raters_know(rows: list[PreferenceRow]) -> None:
+    ratings = rated("anna", [A, A], ["generik", G])
+    assert report(ratings).unknown_levels == (G, "generik")
+    assert report(ratings, rows).unknown_levels == ("generik",)
+    assert report(rated("anna", [A, G], [G, A])).unknown_levels == ()
+
+
 def test_a_later_file_counts(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(ratings_text(rated("anna", [A, G], [A, A])))
     (tmp_path / "b.jsonl").write_text(ratings_text(rated("anna", [A, G], [A, G])[1:]))

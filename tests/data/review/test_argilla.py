@@ -79,6 +79,11 @@ def test_settings_ask_for_a_level_and_a_flag() -> None:
     assert (level["required"], flag["required"]) == (True, False)
 
 
+def test_guidelines_tell_definitions_in_paragraphs() -> None:
+    guidelines = settings(("terse", "long"), ("terse: a word", "long: $500 and more"))["guidelines"]
+    assert guidelines.split("\n\n")[1:] == ["terse: a word", "long: $500 and more"]
+
+
 @pytest.mark.parametrize("form", [nested, flat])
 def test_round_trip_is_exact(rows: list[PreferenceRow], tmp_path: Path, form: Any) -> None:
     wanted, content = [], []

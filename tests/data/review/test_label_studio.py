@@ -102,6 +102,13 @@ def test_configuration_offers_levels_and_flags_and_shows_only_texts() -> None:
     assert {c.get("toName") for c in view.iter("Choices")} <= {text.get("name") for text in view.iter("Text")}
 
 
+def test_configuration_tells_definitions_before_the_texts_and_keeps_amounts() -> None:
+    view = xml.fromstring(config(["low", "high"], ["low: say <little>", "high: fines over $500 & more"]))
+    headers = [header.get("value") for header in view.iter("Header")]
+    # a word joiner: Label Studio replaces what matches \$[\w.]+ by a field of the task
+    assert headers[1:] == ["low: say <little>", "high: fines over $\u2060500 & more", "Query", "Reply"]
+
+
 def test_round_trip_is_exact(rows: list[PreferenceRow], tmp_path: Path) -> None:
     tasks = tasks_of(rows, tmp_path)
     wanted, full, short = [], [], []
@@ -202,6 +209,17 @@ def test_names_must_be_of_annotators(rows: list[PreferenceRow], tmp_path: Path) 
     path = saved(tmp_path / "export.json", [exported(task, 1, annotation(1, ANNA, chosen("level", A)))])
     with pytest.raises(ConfigError, match=r"no annotator 'user-9' \(have: anna@example.org\)"):
         read(path, rows, names={"user-9": "ben"})
+
+
+@pytest.mark.parametrize("annotator", ["2", "user-2"])
+def test_annotators_without_an_address_are_named_by_number_too(
+    rows: list[PreferenceRow], tmp_path: Path, annotator: str
+) -> None:
+    task = tasks_of(rows, tmp_path)[0]
+    by = [annotation(1, ANNA, chosen("level", A)), annotation(2, 2, chosen("level", A))]
+    path = saved(tmp_path / "export.json", [exported(task, 1, *by)])
+    found = read(path, rows, names={annotator: "ben", "anna@example.org": "anna"})
+    assert [rating.rater for rating in found.ratings] == ["anna", "ben"]
 
 
 @pytest.mark.parametrize(

@@ -174,9 +174,7 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
     assert "1 &lt; 2 &amp; &lt;script&gt;" in html
 
 
-def test_the_levels_of_a_known_domain_are_explained_and_of_another_are_not() -> None:
-    told = reminder("medical", ("generic", "expert"))
-    assert "Answer as a well-informed friend would." in told
-    assert "decline" not in told
-    assert reminder("veterinary", ("generic", "expert")) == ""
-    assert reminder("../domains/medical", ("generic", "expert")) == ""
+def test_definitions_are_escaped_and_none_leave_nothing() -> None:
+    told = reminder({"terse": "Under <5> words.", "long": "More."})
+    assert "<dt>terse</dt><dd>Under &lt;5&gt; words.</dd><dt>long</dt><dd>More.</dd>" in told
+    assert reminder({}) == ""

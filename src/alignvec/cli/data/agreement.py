@@ -46,6 +46,10 @@ def agreement(
         print_json(result)
     else:
         _print(result, disputes)
+    if result.unknown_levels:
+        by = "no row has" if rows else "no rated reply was written for"
+        chosen = ", ".join(repr(level) for level in result.unknown_levels)
+        typer.echo(f"note: raters chose {chosen}, which {by}; misspelt, or ratings of other rows?", err=True)
 
 
 def _print(result: "Report", file: Path | None) -> None:

@@ -11,7 +11,9 @@ from alignvec.cli.common import JsonOption, print_json
 def card(
     rows: Annotated[Path, typer.Argument(help="rows as JSON lines")],
     out: Annotated[Path, typer.Option("--out", help="folder of the data set")],
-    ratings: Annotated[Path | None, typer.Option("--ratings", help="ratings of the replies, for the card")] = None,
+    ratings: Annotated[
+        list[Path] | None, typer.Option("--ratings", help="ratings of the replies, for the card; repeatable")
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="report.json of the build, for the card")] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="licence of the data set")] = None,
     title: Annotated[str | None, typer.Option("--title", help="title of the card; default: the domains")] = None,
@@ -26,7 +28,7 @@ def card(
         out,
         title=title,
         report=load_report(report) if report else None,
-        ratings=ratings,
+        ratings=ratings or (),
         licence=licence,
         language=language,
     )

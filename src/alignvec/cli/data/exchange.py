@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from alignvec.cli.common import JsonOption, SeedOption, print_json
+from alignvec.cli.data.review import DomainOption, tell_undefined
 
 Tool = Literal["label-studio", "argilla"]
 ToolOption = Annotated[Tool, typer.Option("--tool", help="the tool that people review in")]
@@ -20,14 +21,19 @@ def review_export(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="this many replies, drawn from as many rows as possible")
     ] = None,
+    domain: DomainOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Write replies as review tasks for another tool, blind and shuffled."""
     from alignvec.data.load import load_rows
+    from alignvec.data.review.definitions import definition_lines, definitions
 
     _require_new(out)
-    count = _module(tool).export(load_rows(rows), out, seed=seed, limit=limit)
+    loaded = load_rows(rows)
+    defined = definitions(rows, loaded, domain)
+    count = _module(tool).export(loaded, out, defined=definition_lines(defined), seed=seed, limit=limit)
+    tell_undefined(defined)
     if json:
         print_json({"folder": str(out), "replies": count})
         return

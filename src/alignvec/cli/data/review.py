@@ -1,11 +1,23 @@
 """`alignvec data review`: people judge the level of replies, blind, on a local web page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alignvec.cli.common import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from alignvec.data.review.definitions import Definitions
+
+DomainOption = Annotated[
+    str | None,
+    typer.Option(
+        "--domain",
+        help="domain, or its file, whose definitions of the levels reviewers see; default: those of the build in the "
+        "rows' folder, else of a domain that comes with the project",
+    ),
+]
 
 
 def review(
@@ -16,6 +28,7 @@ def review(
     out: Annotated[Path, typer.Option("--out", help="ratings file; what is in it is not asked again")] = Path(
         "ratings.jsonl"
     ),
+    domain: DomainOption = None,
     host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="port to listen on")] = 7860,
     limit: Annotated[
@@ -27,6 +40,7 @@ def review(
 ) -> None:
     """Judge replies on a local web page, blind and one at a time; Ctrl+C ends it, the same command goes on."""
     from alignvec.data.load import load_rows
+    from alignvec.data.review.definitions import definitions
     from alignvec.data.review.queue import ReviewQueue
     from alignvec.data.review.verdicts import Verdicts
     from alignvec.errors import ConfigError
@@ -34,6 +48,7 @@ def review(
     if rater is not None and not rater.strip():
         raise ConfigError("--rater is empty; give a name, or leave it out and type it on the page")
     loaded = load_rows(rows)
+    defined = definitions(rows, loaded, domain)
     queue = ReviewQueue(loaded, Verdicts(out, loaded), seed=seed, limit=limit)
     if host not in ("127.0.0.1", "localhost", "::1"):
         typer.echo(f"warning: anyone who reaches port {port} of {host} can read the replies and rate them", err=True)
@@ -42,8 +57,9 @@ def review(
 
     def ready(address: str) -> None:
         typer.echo(f"{queue.total} replies to judge at {address} (Ctrl+C ends; ratings go to {out})", err=True)
+        tell_undefined(defined)
 
-    serve(queue, rater=(rater or "").strip(), host=host, port=port, browser=not no_browser, ready=ready)
+    serve(queue, defined, rater=(rater or "").strip(), host=host, port=port, browser=not no_browser, ready=ready)
     saved = dict(sorted(queue.verdicts.saved.items()))
     if json:
         raters = {name: {"saved": count, "judged": queue.rated(name)} for name, count in saved.items()}
@@ -54,3 +70,12 @@ def review(
             f"{name}: {count} rating{'s' * (count != 1)} saved, {queue.rated(name)} of {queue.total} replies judged"
         )
     typer.echo(f"ratings are in {out}" if saved else f"no ratings were saved; {out} is as it was")
+
+
+def tell_undefined(definitions: "Definitions") -> None:
+    """Note on stderr for which domains reviewers get no definitions of the levels."""
+    if names := [name for name, levels in definitions.items() if not levels]:
+        typer.echo(
+            f"note: reviewers get no definitions of the levels of {', '.join(names)}; --domain FILE.yaml gives them",
+            err=True,
+        )

@@ -51,8 +51,8 @@ def check_rows(
 
     Args:
         path: JSON-lines file of rows.
-        domain: name or file of the domain that all rows are held against; None for each row's own: the one that the build in
-            the file's folder was made for, or a shipped one.
+        domain: name or file of the domain that all rows are held against; None for each row's own: that of the
+            build in the file's folder, or a shipped one.
         rejected: where faults go, one JSON object a line.
         out: where rows without a fault go.
         limit: check the first rows only.

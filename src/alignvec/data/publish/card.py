@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def write_dataset_folder(
     *,
     title: str | None = None,
     report: Mapping[str, Any] | None = None,
-    ratings: Path | None = None,
+    ratings: Sequence[Path] = (),
     licence: str | None = None,
     language: str = "en",
 ) -> Statistics:
@@ -49,7 +49,7 @@ def write_dataset_folder(
         out: the folder.
         title: of the card; default: the domains.
         report: counts of the build; `rejected` maps a step to its reasons and their counts.
-        ratings: ratings of the replies, whose agreement goes into the card.
+        ratings: files of ratings of the replies, whose agreement goes into the card.
         licence: of the data set; default: `unknown`, or that of PersonaHub where its personas were used.
         language: ISO 639-1 code of the texts.
 
@@ -141,16 +141,19 @@ def _licence(result: Statistics, wanted: str | None) -> str:
     return SHARE_ALIKE
 
 
-def _agreement(rows_file: Path, ratings: Path) -> Any:
+def _agreement(rows_file: Path, ratings: Sequence[Path]) -> Any:
     from alignvec.data.review.agreement import load_all
     from alignvec.data.review.agreement import report as agreement_of
 
     ids = {row.id for row in read_rows(rows_file)}
-    found, _ = load_all([ratings])
-    used = [rating for rating in found if rating.id in ids]
-    if not used:
-        raise DataError(f"{ratings}: none of its {len(found)} ratings is of a row in {rows_file}; name its own ratings")
-    return agreement_of(used)
+    for path in ratings:
+        found, _ = load_all([path])
+        if not any(rating.id in ids for rating in found):
+            raise DataError(
+                f"{path}: none of its {len(found)} ratings is of a row in {rows_file}; name its own ratings"
+            )
+    found, _ = load_all(ratings)
+    return agreement_of([rating for rating in found if rating.id in ids])
 
 
 def _config_name(domains: Iterable[str], rows_file: Path) -> str:

@@ -72,6 +72,7 @@ class Report(_Result):
 
     Attributes:
         levels: levels in the order of the confusion tables.
+        unknown_levels: levels that raters chose and no row has; without rows: that no rated reply was written for.
         replies: replies that somebody rated.
         raters: raters to the number of replies they rated.
         model_raters: raters whose name starts with `model`.
@@ -83,6 +84,7 @@ class Report(_Result):
     """
 
     levels: tuple[str, ...]
+    unknown_levels: tuple[str, ...]
     replies: int
     raters: dict[str, int]
     model_raters: tuple[str, ...]
@@ -127,8 +129,11 @@ def report(ratings: Sequence[Rating], rows: Iterable[PreferenceRow] | None = Non
     raters = Counter(rating.rater for rating in ratings)
     names = sorted(raters)
     levels = _levels(ratings)
+    texts = None if rows is None else {row.id: row for row in rows}
+    known = {r.shown_level for r in ratings} if texts is None else {v for row in texts.values() for v in row.responses}
     return Report(
         levels=levels,
+        unknown_levels=tuple(level for level in levels if level not in known),
         replies=len(table),
         raters={name: raters[name] for name in names},
         model_raters=tuple(name for name in names if name.lower().startswith("model")),
@@ -136,7 +141,7 @@ def report(ratings: Sequence[Rating], rows: Iterable[PreferenceRow] | None = Non
         together=_together(table, levels, names, seed) if len(names) > 2 else None,
         intended=tuple(_compare(table, levels, (name, None), seed) for name in names),
         flags={name: dict(Counter(r.flag for r in ratings if r.rater == name and r.flag)) for name in names},
-        disputes=_disputes(table, rows),
+        disputes=_disputes(table, texts),
     )
 
 
@@ -178,8 +183,7 @@ def _level(by: Mapping[str, Rating], rater: str) -> str | None:
     return by[rater].level if rater in by else None
 
 
-def _disputes(table: _Table, rows: Iterable[PreferenceRow] | None) -> tuple[Dispute, ...]:
-    texts = None if rows is None else {row.id: row for row in rows}
+def _disputes(table: _Table, texts: Mapping[str, PreferenceRow] | None) -> tuple[Dispute, ...]:
     found = []
     for (row, shown), by in sorted(table.items()):
         text = None

@@ -57,8 +57,22 @@ class _Flat(BaseModel):
     columns: dict[str, tuple[list[Any], list[Any], list[Any]]]
 
 
-def export(rows: Sequence[PreferenceRow], folder: Path, *, seed: int = 0, limit: int | None = None) -> int:
+def export(
+    rows: Sequence[PreferenceRow],
+    folder: Path,
+    *,
+    defined: Sequence[str] = (),
+    seed: int = 0,
+    limit: int | None = None,
+) -> int:
     """Write a folder that `rg.Dataset.from_disk` reads; returns the number of records.
+
+    Args:
+        rows: rows whose replies are to be judged.
+        folder: the new folder.
+        defined: what the levels mean, line by line.
+        seed: of the choice and the order of replies.
+        limit: at most this many replies; None for all.
 
     Raises:
         DataError: if rows have different levels.
@@ -80,17 +94,17 @@ def export(rows: Sequence[PreferenceRow], folder: Path, *, seed: int = 0, limit:
         (staging / ".argilla").mkdir()
         for name, content in (
             ("records.json", records),
-            (".argilla/settings.json", settings(levels_of(rows))),
+            (".argilla/settings.json", settings(levels_of(rows), defined)),
             (".argilla/dataset.json", {"name": "review", "allow_extra_metadata": True}),
         ):
             (staging / name).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     return len(records)
 
 
-def settings(levels: Sequence[str]) -> dict[str, Any]:
-    """The dataset's settings: query and reply, a required question of level and one of flag, two raters a record."""
+def settings(levels: Sequence[str], defined: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings: guidelines, query and reply, a required question of level and one of flag, two raters a record."""
     return {
-        "guidelines": INSTRUCTION + ", ".join(levels),
+        "guidelines": "\n\n".join([INSTRUCTION + ", ".join(levels), *defined]),
         "fields": [_field("query"), _field("reply")],
         "questions": [_question("level", levels, required=True), _question("flag", FLAGS, required=False)],
         "metadata": [],

@@ -1,9 +1,8 @@
 """What a reply looks like on the review page, as HTML; all text from data or raters is escaped."""
 
-from functools import cache
+from collections.abc import Mapping
 from html import escape
 
-from alignvec.data.domain import DOMAINS, load_domain
 from alignvec.data.review.queue import Shown
 
 WELCOME = "<p class='notice' role='status'>Type your name above to begin.</p>"
@@ -34,15 +33,9 @@ def progress(done: int, total: int, label: str) -> str:
     return f"<span role='progressbar' aria-valuenow='{done}' aria-valuemax='{total}'>{escape(label)}</span>{bar}"
 
 
-@cache
-def reminder(domain: str, levels: tuple[str, ...]) -> str:
-    """What a shipped domain file says that a reply of each level does; empty if there is no such file."""
-    if domain not in {path.stem for path in DOMAINS.glob("*.yaml")}:
-        return ""
-    known = load_domain(domain).levels
-    lines = [
-        f"<dt>{escape(level)}</dt><dd>{escape(known[level].instruction)}</dd>" for level in levels if level in known
-    ]
+def reminder(definitions: Mapping[str, str]) -> str:
+    """Levels and their definitions, folded away; empty if there are none."""
+    lines = [f"<dt>{escape(level)}</dt><dd>{escape(text)}</dd>" for level, text in definitions.items()]
     return f"<details><summary>What the levels mean</summary><dl>{''.join(lines)}</dl></details>" if lines else ""
 
 

@@ -69,12 +69,10 @@ def definitions(rows_file: Path, rows: Sequence[PreferenceRow], domain: str | No
 
 def definition_lines(of: Definitions) -> list[str]:
     """A line for each level, which names the domain if domains define the levels in different ways."""
-    different = any(texts != first for texts in of.values() for first in of.values())
-    return [
-        f"{level} ({domain}): {text}" if different else f"{level}: {text}"
-        for domain, texts in (of if different else dict(list(of.items())[:1])).items()
-        for level, text in texts.items()
-    ]
+    first, *others = of.values()
+    if all(texts == first for texts in others):
+        return [f"{level}: {text}" for level, text in first.items()]
+    return [f"{level} ({domain}): {text}" for domain, texts in of.items() for level, text in texts.items()]
 
 
 def _build(rows_file: Path) -> _Rows | None:

@@ -77,8 +77,22 @@ class _Minimal(BaseModel):
     flag: str | _Chosen | list[str | _Chosen] | None = None
 
 
-def export(rows: Sequence[PreferenceRow], folder: Path, *, seed: int = 0, limit: int | None = None) -> int:
+def export(
+    rows: Sequence[PreferenceRow],
+    folder: Path,
+    *,
+    defined: Sequence[str] = (),
+    seed: int = 0,
+    limit: int | None = None,
+) -> int:
     """Write `tasks.json` and `config.xml` into a new folder; returns the number of tasks.
+
+    Args:
+        rows: rows whose replies are to be judged.
+        folder: the new folder.
+        defined: what the levels mean, line by line.
+        seed: of the choice and the order of replies.
+        limit: at most this many replies; None for all.
 
     Raises:
         DataError: if rows have different levels.
@@ -98,14 +112,16 @@ def export(rows: Sequence[PreferenceRow], folder: Path, *, seed: int = 0, limit:
     ]
     with atomic_folder(folder) as staging:
         (staging / "tasks.json").write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
-        (staging / "config.xml").write_text(config(levels_of(rows)), encoding="utf-8")
+        (staging / "config.xml").write_text(config(levels_of(rows), defined), encoding="utf-8")
     return len(tasks)
 
 
-def config(levels: Sequence[str]) -> str:
-    """The labelling configuration: query and reply, one choice of level (keys 1, 2, ...) and one of flag."""
+def config(levels: Sequence[str], defined: Sequence[str] = ()) -> str:
+    """The labelling setup: definitions, query and reply, one choice of level (keys 1, 2, ...) and one of flag."""
     view = xml.Element("View")
     xml.SubElement(view, "Header", value=INSTRUCTION + ", ".join(levels))
+    for line in defined:  # a word joiner, as Label Studio would take $500 for a field of the task
+        xml.SubElement(view, "Header", size="6", value=line.replace("$", "$\u2060"))
     for name in ("query", "reply"):
         xml.SubElement(view, "Header", value=name.capitalize())
         xml.SubElement(view, "Text", name=name, value=f"${name}")
@@ -125,7 +141,7 @@ def read(path: Path, rows: Sequence[PreferenceRow], *, names: Mapping[str, str] 
     Args:
         path: the export.
         rows: rows whose replies were exported.
-        names: annotator to the rater's name, where it shall be another.
+        names: annotator (N will do for `user-N`) to the rater's name, where it shall be another.
 
     Raises:
         ConfigError: if a name is given for an annotator that is not in the file.
@@ -133,7 +149,8 @@ def read(path: Path, rows: Sequence[PreferenceRow], *, names: Mapping[str, str] 
     """
     left_out: Counter[str] = Counter()
     notes: set[str] = set()
-    found = ratings_from(path, _answers(path, left_out, notes), rows, names or {})
+    called = {_name(annotator): name for annotator, name in (names or {}).items()}
+    found = ratings_from(path, _answers(path, left_out, notes), rows, called)
     return Imported(found.ratings, left_out + found.left_out, tuple(notes))
 
 
@@ -177,7 +194,7 @@ def _minimal(item: _Minimal, where: str, left_out: Counter[str]) -> Iterator[Ans
 
 
 def _name(rater: int | str) -> str:
-    return rater if isinstance(rater, str) else f"user-{rater}"
+    return f"user-{rater}" if str(rater).isdecimal() else str(rater)
 
 
 def _choices(value: str | _Chosen | list[str | _Chosen] | None) -> tuple[str, ...]:

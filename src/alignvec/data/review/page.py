@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignvec.data.review.card import WELCOME, card, finished, progress, reminder
+from alignvec.data.review.definitions import Definitions
 from alignvec.data.review.queue import ReviewQueue, Shown
 from alignvec.data.review.ratings import FLAGS
 from alignvec.errors import AlignvecError, ConfigError
@@ -25,11 +26,21 @@ _NAME_IN_ADDRESS = "(preset) => [new URLSearchParams(location.search).get('rater
 _BEHIND = "Nothing was saved: this page was behind. Here is your next reply."
 
 
-def serve(queue: ReviewQueue, *, rater: str, host: str, port: int, browser: bool, ready: Callable[[str], None]) -> None:
+def serve(
+    queue: ReviewQueue,
+    definitions: Definitions,
+    *,
+    rater: str,
+    host: str,
+    port: int,
+    browser: bool,
+    ready: Callable[[str], None],
+) -> None:
     """Serve the page until interrupted (Ctrl+C).
 
     Args:
         queue: the replies.
+        definitions: what the levels mean, for every domain of the rows.
         rater: name that the page starts with; may be empty.
         host: address to listen on; anyone who reaches it can rate.
         port: TCP port.
@@ -40,7 +51,7 @@ def serve(queue: ReviewQueue, *, rater: str, host: str, port: int, browser: bool
         ConfigError: if the address cannot be listened on.
     """
     _require_free(host, port)
-    page = build(queue, rater)
+    page = build(queue, definitions, rater)
     try:
         _, address, _ = page.launch(
             server_name=f"[{host}]" if ":" in host else host,
@@ -69,7 +80,7 @@ def serve(queue: ReviewQueue, *, rater: str, host: str, port: int, browser: bool
         page.close(verbose=False)
 
 
-def build(queue: ReviewQueue, rater: str) -> gr.Blocks:
+def build(queue: ReviewQueue, definitions: Definitions, rater: str) -> gr.Blocks:
     """The page, which keeps nothing of its own: an event carries the rater's name and the ticket of what was shown."""
     page: gr.Blocks
     with gr.Blocks(title="alignvec review", analytics_enabled=False, fill_width=True) as page:
@@ -89,7 +100,7 @@ def build(queue: ReviewQueue, rater: str) -> gr.Blocks:
             flag_only = gr.Button("Save the problem without a level", elem_id="flag-only", size="sm", min_width=0)
 
         shown = [bar, text, meaning, ticket, flag]
-        events = _Events(queue)
+        events = _Events(queue, definitions)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         page.load(events.open, [name], [name, *shown], js=_NAME_IN_ADDRESS, **quiet)
         renamed.click(events.begin, [name], shown, **quiet)
@@ -121,8 +132,9 @@ def _told(event: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
 class _Events:
     """What each event of the page does; every answer has values for progress, card, reminder, ticket and flag."""
 
-    def __init__(self, queue: ReviewQueue) -> None:
+    def __init__(self, queue: ReviewQueue, definitions: Definitions) -> None:
         self._queue = queue
+        self._definitions = definitions
 
     def open(self, rater: str) -> list[Any]:
         """The name as it is in the page's address, and the rater's next reply."""
@@ -178,7 +190,7 @@ class _Events:
         bar = progress(self._queue.rated(rater), total, f"{shown.number} of {total}")
         flags = FLAGS if shown.flag in (None, *FLAGS) else (*FLAGS, shown.flag)
         chosen = gr.Radio([NO_FLAG, *flags], value=shown.flag or NO_FLAG)
-        meaning = reminder(shown.domain, self._queue.levels)
+        meaning = reminder(self._definitions[shown.domain])
         return [bar, card(shown, notice), meaning, shown.ticket, chosen]
 
 
