@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from alignvec.data.built import built_domain
 from alignvec.data.domain import load_domain
 from alignvec.data.gates.check import check_rows
-from alignvec.data.gates.home import built_domain
 from alignvec.data.gates.report import Fault
 from alignvec.data.load import shipped_file
 from alignvec.data.preference_sets import import_pairs
@@ -157,9 +157,13 @@ def test_a_build_tells_the_domain_of_its_rows(tmp_path: Path, records: list[Reco
         report = check_rows(path, rejected=tmp_path / "rejected.jsonl")
         assert (report.of_no_domain, report.left_out, report.clean) == (0, (), 7)
         assert found(tmp_path / "rejected.jsonl") == [(records[0]["id"], "reply", "expert", "length")]
-    for other in ('{"personas": {}}', "[]", "{", '{"rows": {"domain.name": "veterinary"}}', '{"rows": 1}'):
+    for other in ('{"personas": {}}', "[]"):
         (tmp_path / "build.json").write_text(other)
         assert check_rows(path).of_no_domain == 8
+    for spoilt in ("{", '{"rows": {"domain.name": "veterinary"}}', '{"rows": 1}'):
+        (tmp_path / "build.json").write_text(spoilt)
+        with pytest.raises(DataError, match=r"build\.json does not say what the rows were made for .*--domain"):
+            check_rows(path)
     (tmp_path / "build.json").write_text(json.dumps(plan))
     assert check_rows(written(path, [{**records[1], "domain": "other"}])).of_no_domain == 1
 

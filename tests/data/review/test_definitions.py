@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from alignvec.data.built import built_domain
 from alignvec.data.domain import load_domain
-from alignvec.data.review.definitions import definition_lines, definitions, levels_of_build
+from alignvec.data.review.definitions import definition_lines, definitions
 from alignvec.data.schema import LEVELS, PreferenceRow
 from alignvec.data.synthesis.plan import keep_plan
 from alignvec.data.synthesis.prompts import load_prompts
@@ -31,10 +32,10 @@ def test_levels_are_those_that_a_build_keeps(tmp_path: Path) -> None:
     domain = load_domain("legal")
     settings = BuildSettings(domain=domain, prompts=load_prompts(), teacher="t", judge=None)
     keep_plan(tmp_path, settings, ["personas"], None)
-    assert levels_of_build(tmp_path / "rows.jsonl") is None
+    assert built_domain(tmp_path) is None
     keep_plan(tmp_path, settings, ["rows"], None)
-    found = levels_of_build(tmp_path / "rows.jsonl")
-    assert found == domain.levels and list(found) == list(domain.levels)
+    found = built_domain(tmp_path)
+    assert found and found.levels == domain.levels and list(found.levels) == list(domain.levels)
 
 
 def test_a_named_domain_goes_before_the_build_and_the_build_before_the_project(
@@ -58,10 +59,10 @@ def test_what_defines_other_domains_or_levels_defines_nothing(tmp_path: Path, ro
         definitions(file, renamed, "medical")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": {"domain.name": "medical"}}'])
+@pytest.mark.parametrize("content", ["{", '{"rows": 1}', '{"rows": {"domain.name": "medical"}}'])
 def test_a_spoilt_build_is_told_and_need_not_be_read(tmp_path: Path, rows: list[PreferenceRow], content: str) -> None:
     (tmp_path / "build.json").write_text(content)
-    with pytest.raises(DataError, match=r"build\.json does not say what the levels mean .*--domain") as told:
+    with pytest.raises(DataError, match=r"build\.json does not say what the rows were made for .*--domain") as told:
         definitions(tmp_path / "rows.jsonl", rows)
     assert "\n" not in str(told.value)
     assert definitions(tmp_path / "rows.jsonl", rows, "medical") == {"medical": SHIPPED}

@@ -51,3 +51,6 @@ def fickle(body: Body) -> str:
     if number % 13 == 0:
         return "Far too short."
     return text
+
+
+PEOPLE = [(31, "beekeeper", "Lyon"), (58, "bus driver", "Lagos"), (44, "violinist", "Osaka"), (70, "printer", "Quito")]

@@ -82,7 +82,7 @@ def build(
 ) -> None:
     """Personas, queries and replies at every level, checked, split and described, into OUT.
 
-    Every answer of the teacher is kept: stopped or killed, the same command goes on and asks for nothing twice.
+    Every answer of the teacher is kept: stopped or killed, the same command goes on and asks for none of them again.
     """
     _run(("personas", "queries", "rows"), locals())
 

@@ -1,17 +1,11 @@
 """The domain that a finished row is held against."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from alignvec.data.built import built_domain
 from alignvec.data.domain import Domain, load_domain
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import DataError
-
-BUILD = "build.json"
-"""Plan of a build, in the folder of its rows."""
 
 
 class Homes:
@@ -22,7 +16,7 @@ class Homes:
         name: name or file of the domain of all rows; None for each row's own.
 
     Raises:
-        DataError: if the named domain is not there or not valid.
+        DataError: if the named domain is not there or not valid, or the build beside the rows cannot be read.
     """
 
     def __init__(self, path: Path, name: str | None) -> None:
@@ -53,19 +47,3 @@ class Homes:
             except DataError:
                 self._known[name] = None
         return self._known[name]
-
-
-def built_domain(folder: Path) -> Domain | None:
-    """Domain that the rows of a build's folder were made for; None if it holds no plan of rows.
-
-    The plan of a build from given queries has no topics or personas; the gates need none.
-    """
-    try:
-        plan = json.loads((folder / BUILD).read_text(encoding="utf-8"))
-        stages = [plan["rows"], *(plan.get(stage, {}) for stage in ("personas", "queries"))]
-        parts: dict[str, Any] = {"topics": ["unknown"], "personas": {"unknown": ["unknown"]}}
-        for stage in stages:
-            parts |= {key.removeprefix("domain."): stage[key] for key in stage if key.startswith("domain.")}
-        return Domain.model_validate(parts)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ValidationError):
-        return None

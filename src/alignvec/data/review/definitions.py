@@ -3,35 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
-
+from alignvec.data.built import built_domain
 from alignvec.data.domain import DOMAINS, Level, load_domain
 from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
-from alignvec.data.synthesis.plan import PLAN
 from alignvec.errors import DataError
 
 Definitions = Mapping[str, Mapping[str, str]]
 """Domain of rows to level to its definition, lowest level first; a domain whose levels nobody defined has none."""
-
-
-class _Rows(BaseModel):
-    domain: str = Field(alias="domain.name")
-    levels: dict[str, Level] = Field(alias="domain.levels")
-
-
-class _Build(BaseModel):
-    rows: _Rows | None = None
-
-
-def levels_of_build(rows_file: Path) -> dict[str, Level] | None:
-    """Levels of the build whose folder a rows file is in; None if it is in no such folder.
-
-    Raises:
-        DataError: if the build's settings cannot be read.
-    """
-    rows = _build(rows_file)
-    return rows.levels if rows else None
 
 
 def definitions(rows_file: Path, rows: Sequence[PreferenceRow], domain: str | None = None) -> Definitions:
@@ -56,11 +35,11 @@ def definitions(rows_file: Path, rows: Sequence[PreferenceRow], domain: str | No
                 f"({', '.join(levels)}); name the domain of these rows with --domain"
             )
         return dict.fromkeys(names, _texts(given.levels, levels))
-    build = _build(rows_file)
+    build = built_domain(rows_file.parent)
     shipped = {path.stem for path in DOMAINS.glob("*.yaml")}
     found: dict[str, dict[str, str]] = {}
     for name in names:
-        if build and build.domain == name:
+        if build and build.name == name:
             found[name] = _texts(build.levels, levels)
         else:
             found[name] = _texts(load_domain(name).levels, levels) if name in shipped else {}
@@ -73,19 +52,6 @@ def definition_lines(of: Definitions) -> list[str]:
     if all(texts == first for texts in others):
         return [f"{level}: {text}" for level, text in first.items()]
     return [f"{level} ({domain}): {text}" for domain, texts in of.items() for level, text in texts.items()]
-
-
-def _build(rows_file: Path) -> _Rows | None:
-    path = rows_file.parent / PLAN
-    try:
-        return _Build.model_validate_json(path.read_bytes()).rows
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise DataError(
-            f"{path} does not say what the levels mean ({cause}); name the domain file with --domain"
-        ) from None
 
 
 def _texts(known: Mapping[str, Level], levels: Sequence[str]) -> dict[str, str]:

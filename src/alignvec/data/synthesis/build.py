@@ -1,4 +1,4 @@
-"""Personas, queries and replies as one stream; killed at any point, the same build goes on and pays nothing twice."""
+"""Personas, queries and replies as one stream; killed at any point, the same build goes on with the answers it has."""
 
 import asyncio
 import sys

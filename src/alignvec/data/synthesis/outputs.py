@@ -70,7 +70,7 @@ class Outputs:
                 staged, place = self._staged(name), self._folder / f"{name}.jsonl"
                 if staged.exists() and not (longer_only and max(records_in(place), 1) > records_in(staged)):
                     if name != "rejected" and not _begin_alike(place, staged):
-                        kept.append(place.replace(free_name(place)).name)
+                        kept.append(place.replace(_free_name(place)).name)
                     staged.replace(place)
         return kept
 
@@ -102,7 +102,7 @@ def _begin_alike(one: Path, other: Path) -> bool:
         return all(a == b for a, b in zip(mine, theirs, strict=False))
 
 
-def free_name(path: Path) -> Path:
+def _free_name(path: Path) -> Path:
     """The first of NAME.1.jsonl, NAME.2.jsonl, ... that is free."""
     names = (path.with_suffix(f".{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not name.exists())

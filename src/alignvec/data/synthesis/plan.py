@@ -9,13 +9,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from alignvec.data.built import PLAN
 from alignvec.data.schema import PersonaSource
 from alignvec.data.synthesis.outputs import records_in
 from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.errors import DataError
 from alignvec.files import storage_errors, write_text
 
-PLAN = "build.json"
 _COMMON = ("domain.name", "domain.description", "domain.language", "teacher", "seed", "retries")
 DEPENDS_ON = {
     "personas": (*_COMMON, "domain.personas", "domain.keywords", "prompts.persona"),
