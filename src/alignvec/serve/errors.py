@@ -1,0 +1,92 @@
+"""What can go wrong with a request, with the HTTP status and the fields of OpenAI's error shape."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from alignvec.errors import AlignvecError
+
+
+class ServeError(AlignvecError):
+    """A request that cannot be answered.
+
+    Attributes:
+        status: HTTP status.
+        kind: `type` in OpenAI's error shape.
+        code: `code` in OpenAI's error shape.
+
+    Args:
+        message: what, why, and what to do next.
+        param: the field of the request that is wrong, if there is one.
+        retry_after: seconds after which the same request may be tried again.
+    """
+
+    status: ClassVar[int] = 400
+    kind: ClassVar[str] = "invalid_request_error"
+    code: ClassVar[str] = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.retry_after = retry_after
+
+    def body(self) -> Mapping[str, Mapping[str, str | None]]:
+        """JSON object in OpenAI's error shape."""
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+
+
+class BadRequestError(ServeError):
+    """The request is malformed, or asks for what is not there."""
+
+
+class TooLongError(ServeError):
+    """Prompt and reply do not fit the context, or the key's limit of tokens."""
+
+    code = "context_length_exceeded"
+
+
+class UnauthorizedError(ServeError):
+    """No API key, or one that the policy does not know."""
+
+    status, kind, code = 401, "authentication_error", "invalid_api_key"
+
+
+class ForbiddenError(ServeError):
+    """The key may not use this vector, this coefficient or this endpoint."""
+
+    status, kind, code = 403, "permission_error", "forbidden"
+
+
+class UnknownModelError(ServeError):
+    """No such model, or model name with knobs that cannot be read."""
+
+    status, code = 404, "model_not_found"
+
+
+class TooLargeError(ServeError):
+    """The body is larger than the server reads."""
+
+    status, code = 413, "body_too_large"
+
+
+class RateLimitedError(ServeError):
+    """The key has used up its requests per minute."""
+
+    status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class OverloadedError(ServeError):
+    """The queue is full."""
+
+    status, kind, code = 429, "rate_limit_error", "queue_full"
+
+
+class UnavailableError(ServeError):
+    """The batch failed (out of memory), or the server is starting or draining."""
+
+    status, kind, code = 503, "server_error", "unavailable"
+
+
+class TimedOutError(ServeError):
+    """The request took longer than the server gives it."""
+
+    status, kind, code = 504, "server_error", "timeout"

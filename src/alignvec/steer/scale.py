@@ -1,0 +1,98 @@
+"""What a knob's positions mean: levels, percentages, and the range in which it was measured to work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+from alignvec.errors import KnobError
+from alignvec.vectors.card import Card
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The positions of one knob.
+
+    Attributes:
+        name: the vector's name.
+        levels: level to its recommended λ.
+        usable: lowest and highest λ that was measured; None if nothing was measured.
+        curve: (λ, share of the way from the base's behaviour to the highest level's), rising from (0, 0) to (·, 1).
+    """
+
+    name: str
+    levels: Mapping[str, float] = field(default_factory=dict)
+    usable: tuple[float, float] | None = None
+    curve: Sequence[tuple[float, float]] = ()
+
+    def coefficient(self, value: float | str) -> float:
+        """λ of a number, a level (`expert`), or a percentage (`80%`, see `curve`; at most 100%).
+
+        Raises:
+            KnobError: if the value is none of these, or not finite.
+        """
+        if isinstance(value, str) and value.strip() in self.levels:
+            return self.levels[value.strip()]
+        if isinstance(value, str) and value.strip().endswith("%"):
+            return self._percent(value.strip())
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            also = f", a level ({', '.join(self.levels)}) or a percentage" if self.levels else ""
+            raise KnobError(
+                f"knob {self.name!r}: {str(value)[:40]!r} is not a number{also}; write it like {self.name}=0.5"
+            ) from None
+        if not isfinite(number):
+            raise KnobError(f"knob {self.name!r}: {value} is not a finite number; write it like {self.name}=0.5")
+        return number
+
+    def _percent(self, text: str) -> float:
+        try:
+            share = float(text.removesuffix("%")) / 100
+        except ValueError:
+            share = float("nan")
+        if not self.curve:
+            raise KnobError(f"knob {self.name!r}: its card names no levels, so {text} means nothing; use a number")
+        if not 0 <= share <= 1:
+            raise KnobError(
+                f"knob {self.name!r}: {text} is not between 0% (base) and 100% (highest level); "
+                "for other settings use a level or a number"
+            )
+        for (left, low), (right, high) in zip(self.curve, self.curve[1:], strict=False):
+            if share <= high and high > low:
+                return left + (right - left) * (share - low) / (high - low)
+        return self.curve[-1][0] if share else 0.0
+
+
+def scale_of(card: Card) -> Scale:
+    """The scale that a vector's card describes.
+
+    A percentage is measured behaviour where the card has level rates: their running maximum between λ = 0 and the
+    highest level's setting, as a share of the way; else λ itself as a share of that setting.
+    """
+    measured = sorted((p.coefficient for p in card.measured.curve), key=float) if card.measured else []
+    usable = (min(measured[0], 0.0), max(measured[-1], 0.0)) if measured else None
+    return Scale(card.name, dict(card.settings), usable, _curve(card))
+
+
+def _curve(card: Card) -> Sequence[tuple[float, float]]:
+    top = card.levels[-1] if card.levels else None
+    end = card.settings.get(top, 0.0) if top else 0.0
+    if not end:
+        return ()
+    points = sorted(
+        (
+            (p.coefficient, p.level_rate[top].value)
+            for p in (card.measured.curve if card.measured else ())
+            if top in p.level_rate and min(0.0, end) <= p.coefficient <= max(0.0, end)
+        ),
+        key=lambda point: abs(point[0]),
+    )
+    straight = ((0.0, 0.0), (end, 1.0))
+    if len(points) < 2 or points[0][0] != 0.0 or points[-1][0] != end:
+        return straight
+    highest, rising = points[0][1], []
+    for coefficient, rate in points:
+        highest = max(highest, rate)
+        rising.append((coefficient, highest))
+    low, high = rising[0][1], rising[-1][1]
+    return tuple((c, (rate - low) / (high - low)) for c, rate in rising) if high > low else straight
