@@ -100,6 +100,19 @@ class RowwiseModules:
                 hook = _hook(gates[:, index], change, positions)
                 self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
+    def turn_packed(self, gates: torch.Tensor, kept: torch.Tensor) -> None:
+        """Set the gate of a batch that has all its tokens in one row.
+
+        Args:
+            gates: [tokens, parts].
+            kept: indices of the tokens whose hidden states the output head is given.
+        """
+        self.close()
+        for module, index, change in self._changes:
+            if gates[:, index].any():
+                hook = _packed_hook(gates[:, index], kept, change)
+                self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
     def close(self) -> None:
         """Take the hooks out; the model is as it was."""
         for handle in self._handles:
@@ -116,6 +129,14 @@ def _hook(gate: torch.Tensor, change: _Change, positions: bool) -> Any:
         if not (positions and len(output) == 1):  # positions may be looked up once for all rows
             check_rows(len(gate), len(output))
         return output + change(*inputs, **named) * gate.to(output).view(-1, *[1] * (output.ndim - 1))
+
+    return add_change
+
+
+def _packed_hook(gate: torch.Tensor, kept: torch.Tensor, change: _Change) -> Any:
+    def add_change(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        column = gate if output.shape[1] == len(gate) else gate[kept]
+        return output + change(*inputs, **named) * column.to(output).view(1, -1, *[1] * (output.ndim - 2))
 
     return add_change
 

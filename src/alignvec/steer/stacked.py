@@ -25,7 +25,7 @@ class _Stack:
         a: [R, in], the factors of all these layers.
         b: one [R_layer, out] a layer.
         columns: [R], the active part that each row of `a` belongs to.
-        gate: [rows, 1, R].
+        gate: [rows, 1, R], or [1, tokens, R] for a packed row.
         seen: the input that `pieces` was computed from; held until the last layer has used it.
         pieces: (A x) ∘ g, one [tokens, R_layer] a layer.
         left: layers that have yet to use `pieces`.
@@ -65,25 +65,45 @@ class StackedLayers:
         Args:
             gates: [rows, parts]; one row serves a batch of any size, several need a batch of just as many rows.
         """
-        active = tuple(int(i) for i in gates.any(dim=0).nonzero().flatten())
-        if active != self._active:
-            self._detach()
-        if not active:
-            return
-        if active != self._active:  # the stacks stay while the same parts are turned again
-            stacks = {names: self._stack(names, active) for names in self._groups if self._touches(names, active)}
-            self._active, self._stacks = active, stacks
-        if not self._handles:
-            self._attach()
-        chosen = gates[:, list(active)]
-        for stack in self._stacks.values():
-            stack.gate = chosen[:, stack.columns].to(stack.a).unsqueeze(1)
-            stack.seen, stack.pieces = None, ()
+        active = _columns(gates)
+        self._activate(active)
+        self._set(gates[:, list(active)], dim=1)
+
+    def turn_packed(self, gates: torch.Tensor) -> None:
+        """Set the gate of a batch that has all its tokens in one row.
+
+        A part that was turned before stays stacked, at zero, until no part is turned at all: requests come and go at
+        every step, and stacking anew costs more than a product with a few rows more.
+
+        Args:
+            gates: [tokens, parts].
+        """
+        needed = _columns(gates)
+        active = tuple(sorted({*self._active, *needed})) if needed else ()
+        self._activate(active)
+        self._set(gates[:, list(active)], dim=0)
 
     def close(self) -> None:
         """Take the hooks out; the model is as it was."""
         self._detach()
         self._active, self._stacks = (), {}
+
+    def _activate(self, active: tuple[int, ...]) -> None:
+        """Have hooks for these parts, and for no others; the stacks stay while the same parts are turned again."""
+        if active != self._active or not active:
+            self._detach()
+        if active and active != self._active:
+            stacks = {names: self._stack(names, active) for names in self._groups if self._touches(names, active)}
+            self._active, self._stacks = active, stacks
+        if active and not self._handles:
+            self._attach()
+
+    def _set(self, gates: torch.Tensor, dim: int) -> None:
+        if not gates.shape[1]:
+            return
+        for stack in self._stacks.values():
+            stack.gate = gates[:, stack.columns].to(stack.a).unsqueeze(dim)
+            stack.seen, stack.pieces = None, ()
 
     def _stack(self, names: Sequence[str], active: Sequence[int]) -> _Stack:
         a: list[torch.Tensor] = []
@@ -138,6 +158,11 @@ def _hook(stack: _Stack, index: int) -> Any:
         return output
 
     return add_side_path
+
+
+def _columns(gates: torch.Tensor) -> tuple[int, ...]:
+    """Parts that some row turns."""
+    return tuple(int(i) for i in gates.any(dim=0).nonzero().flatten())
 
 
 def check_rows(settings: int, rows: int) -> None:

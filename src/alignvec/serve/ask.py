@@ -1,0 +1,73 @@
+"""What a caller asks the service for, and what it gets back piece by piece."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from alignvec.serve.engine.request import Step
+from alignvec.serve.setting import Setting
+from alignvec.steer.sampling import Sampling
+from alignvec.vectors.vector import AlignmentVector
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server behaves.
+
+    Attributes:
+        model: name the model is served under.
+        strict: a knob outside the usable range is refused instead of cut.
+        timeout: seconds a request may take.
+        vectors: reads the vectors again from where the server was started with; None if they cannot be reloaded.
+        page: the page is served at /.
+    """
+
+    model: str
+    strict: bool = False
+    timeout: float = 300.0
+    vectors: Callable[[], Sequence[AlignmentVector]] | None = None
+    page: bool = True
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request for `n` replies to one prompt.
+
+    Attributes:
+        prompt: token ids.
+        sampling: how to decode; choice i uses seed + i.
+        setting: the knobs.
+        n: number of replies.
+        stop: strings that end a reply.
+        logprobs: see `Job`.
+        text: the prompt as text, for the audit log if it keeps prompts.
+        endpoint: who asks, for metrics and audit log.
+    """
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    setting: Setting
+    n: int = 1
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
+    text: str = ""
+    endpoint: str = "chat"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next part of one reply.
+
+    Attributes:
+        choice: number of the reply, from 0.
+        text: new text; may be empty.
+        steps: tokens since the piece before, the one that ended the turn included.
+        finish: why the reply has ended; None if it goes on.
+    """
+
+    choice: int
+    text: str
+    steps: Sequence[Step]
+    finish: Finish | None = None

@@ -1,0 +1,132 @@
+"""What each event of the page does; every answer ends with the notice, one line of HTML."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from alignvec.data.schema import PreferenceRow
+from alignvec.errors import AlignvecError
+from alignvec.serve.page import presets, snippets
+from alignvec.serve.page.meter import meter_html, question_html
+from alignvec.serve.page.replies import applied, plain, remark, reply, together
+
+if TYPE_CHECKING:
+    from alignvec.serve.service import Service
+
+
+class Events:
+    """The handlers of one page; what belongs to a visitor is in the visitor's browser and comes as arguments.
+
+    Args:
+        service: answers the requests.
+        rows: domain to the reference questions of the meter.
+        needs_key: whether requests need an API key.
+    """
+
+    def __init__(self, service: "Service", rows: Mapping[str, Sequence[PreferenceRow]], *, needs_key: bool) -> None:
+        self._service = service
+        self._rows = {row.id: row for found in rows.values() for row in found}
+        self._needs_key = needs_key
+        self.vectors = tuple(service.engine.scales)
+
+    async def chat(self, question: str, history: list[Any], key: str, *values: float) -> AsyncIterator[list[Any]]:
+        """Stream the next reply; yields question box, chat, notice. A refused question goes back into its box."""
+        messages = [*plain(history), {"role": "user", "content": question}]
+        try:
+            setting = applied(self._service, key, self._knobs(values))
+            note = notice(remark(setting))
+            yield ["", [*messages, {"role": "assistant", "content": "…"}], note]
+            async with aclosing(reply(self._service, key, messages, setting)) as texts:  # type: ignore[type-var]
+                async for text in texts:
+                    yield ["", [*messages, {"role": "assistant", "content": text}], note]
+        except AlignvecError as error:
+            yield [question, plain(history), notice(error)]
+
+    async def compare(self, question: str, key: str, *values: float) -> AsyncIterator[list[Any]]:
+        """Stream both replies at once; yields the texts of A and B, and the notice. A's sliders come first."""
+        half = len(values) // 2
+        try:
+            settings = [applied(self._service, key, self._knobs(part)) for part in (values[:half], values[half:])]
+            remarks = [f"{name}: {remark(s)}" for name, s in zip("AB", settings, strict=True) if remark(s)]
+            asked = [{"role": "user", "content": question}]
+            replies = [reply(self._service, key, asked, setting) for setting in settings]
+            yield ["…", "…", notice("; ".join(remarks))]
+            async with aclosing(together(replies)) as texts:  # type: ignore[type-var]
+                async for a, b in texts:
+                    yield [a or "…", b or "…", notice("; ".join(remarks))]
+        except AlignvecError as error:
+            yield [gr.skip(), gr.skip(), notice(error)]
+
+    def question(self, row_id: str | None) -> list[Any]:
+        """The chosen reference question, and an empty meter."""
+        return [question_html(self._rows[row_id]) if row_id in self._rows else "", "", ""]
+
+    async def measure(self, row_id: str | None, key: str, *values: float) -> list[Any]:
+        """Likelihoods of the reference replies, and the notice; without a question nothing changes."""
+        row = self._rows.get(row_id or "")
+        if row is None:
+            return [gr.skip(), gr.skip()]
+        try:
+            setting = applied(self._service, key, self._knobs(values))
+            now, base = await asyncio.gather(
+                self._service.engine.preference(row, setting.applied), self._service.engine.preference(row, {})
+            )
+        except AlignvecError as error:
+            return [gr.skip(), notice(error)]
+        return [meter_html(now, base), notice(remark(setting))]
+
+    def curl(self, address: str, asked: str, history: list[Any], *values: float) -> str:
+        """The question and knobs as a curl command."""
+        return snippets.curl(*self._request(address, asked, history, values), key=self._needs_key)
+
+    def python(self, address: str, asked: str, history: list[Any], *values: float) -> str:
+        """The question and knobs as a Python program."""
+        return snippets.python(*self._request(address, asked, history, values), key=self._needs_key)
+
+    def list_presets(self, stored: Any) -> Any:
+        """The choices of the list of presets."""
+        return gr.Dropdown(choices=list(presets.read(stored)), value=None)
+
+    def save_preset(self, stored: Any, name: str, *values: float) -> list[Any]:
+        """What the browser stores, the list of presets, the box of the name, and the notice."""
+        try:
+            kept = presets.save(presets.read(stored), name, self._knobs(values))
+        except AlignvecError as error:
+            return [gr.skip(), gr.skip(), gr.skip(), notice(error)]
+        return [kept, gr.Dropdown(choices=list(kept), value=name.strip()), "", ""]
+
+    def delete_preset(self, stored: Any, name: str | None) -> list[Any]:
+        """What the browser stores, the list of presets, and the notice."""
+        try:
+            kept = presets.delete(presets.read(stored), name)
+        except AlignvecError as error:
+            return [gr.skip(), gr.skip(), notice(error)]
+        return [kept, gr.Dropdown(choices=list(kept), value=None), ""]
+
+    def load_preset(self, stored: Any, name: str | None) -> list[Any]:
+        """The sliders' values, and the notice."""
+        try:
+            return [*presets.values(presets.read(stored), name, self.vectors), ""]
+        except AlignvecError as error:
+            return [*(gr.skip() for _ in self.vectors), notice(error)]
+
+    def _knobs(self, values: Sequence[float]) -> dict[str, float]:
+        return dict(zip(self.vectors, map(float, values), strict=True))
+
+    def _request(
+        self, address: str, asked: str, history: list[Any], values: Sequence[float]
+    ) -> tuple[str, str, str, dict[str, float]]:
+        earlier = [message["content"] for message in plain(history) if message["role"] == "user"]
+        question = (asked.strip() and asked) or (earlier[-1] if earlier else "Hello")
+        knobs = {name: value for name, value in self._knobs(values).items() if value}
+        return address, self._service.engine.base.name, question, knobs
+
+
+def notice(what: AlignvecError | str) -> str:
+    """An error, or a remark, as one line that a screen reader says."""
+    role = "alert" if isinstance(what, AlignvecError) else "status"
+    return f'<p role="{role}" class="{role}">{escape(str(what))}</p>' if str(what) else ""

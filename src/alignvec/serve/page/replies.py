@@ -1,0 +1,103 @@
+"""From a chat and sliders to streamed text, through the same admission, limits and batch as the API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from alignvec.serve.errors import BadRequestError
+from alignvec.serve.setting import Setting
+from alignvec.steer.sampling import Sampling
+
+if TYPE_CHECKING:
+    from alignvec.serve.service import Service
+
+ENDPOINT = "page"
+"""What the audit log and the metrics call the page."""
+
+
+def applied(service: "Service", key: str | None, knobs: Mapping[str, float]) -> Setting:
+    """What the key's policy makes of the sliders. A slider at 0 asks for nothing, unless the policy has a default there.
+
+    Raises:
+        UnauthorizedError: if the key is not known.
+        ForbiddenError: if the key may not use these knobs.
+    """
+    rules = service.rules(key or None)
+    defaults = service.setting(rules, []).applied
+    return service.setting(rules, [{name: value for name, value in knobs.items() if value or name in defaults}])
+
+
+def remark(setting: Setting) -> str:
+    """One line on where the setting is not what the sliders say; empty if it is."""
+    parts = [f"{name} is cut to its usable range, {low:g} to {high:g}" for name, (low, high) in setting.clamped.items()]
+    parts += [f"{name} is fixed at {value:g} for this key" for name, value in setting.forced.items()]
+    return "; ".join(parts)
+
+
+async def reply(
+    service: "Service", key: str | None, messages: Sequence[Mapping[str, str]], setting: Setting
+) -> AsyncIterator[str]:
+    """Text of the reply so far, each time that it has grown; closing it frees the request's row.
+
+    Raises:
+        ServeError: if the request is refused or fails.
+    """
+    from alignvec.serve.service import Ask
+
+    if not messages[-1]["content"].strip():
+        raise BadRequestError("there is no question; type one first")
+    rules = service.rules(key or None)
+    longest = Sampling().max_new_tokens
+    ask = Ask(
+        prompt=service.chat_prompt(messages),
+        sampling=Sampling(max_new_tokens=min(longest, rules.max_tokens or longest)),
+        setting=setting,
+        text=messages[-1]["content"],
+        endpoint=ENDPOINT,
+    )
+    text = ""
+    async with aclosing(service.pieces(ask, rules)) as pieces:  # type: ignore[type-var]
+        async for piece in pieces:
+            text += piece.text
+            yield text
+
+
+async def together(replies: Sequence[AsyncIterator[str]]) -> AsyncIterator[list[str]]:
+    """The texts so far of replies that are generated at the same time; closing it closes them all.
+
+    Raises:
+        ServeError: if one of them fails; the others are closed.
+    """
+    texts = [""] * len(replies)
+    news: asyncio.Queue[tuple[int, str | None]] = asyncio.Queue()
+
+    async def follow(place: int) -> None:
+        async with aclosing(replies[place]) as texts_so_far:  # type: ignore[type-var]
+            async for text in texts_so_far:
+                news.put_nowait((place, text))
+
+    tasks = [asyncio.create_task(follow(place)) for place in range(len(replies))]
+    for place, task in enumerate(tasks):
+        task.add_done_callback(lambda _, place=place: news.put_nowait((place, None)))  # type: ignore[misc]
+    try:
+        for _ in tasks:
+            while (found := await news.get())[1] is not None:
+                texts[found[0]] = found[1] or ""
+                yield list(texts)
+            tasks[found[0]].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def plain(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Messages of Gradio's chat, whose contents are texts or lists of parts, with plain texts."""
+    return [{"role": message["role"], "content": _text(message["content"])} for message in history]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
