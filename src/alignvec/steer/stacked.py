@@ -26,6 +26,7 @@ class _Stack:
         b: one [R_layer, out] a layer.
         columns: [R], the active part that each row of `a` belongs to.
         gate: [rows, 1, R], or [1, tokens, R] for a packed row.
+        kept: of a packed row, the tokens that the output head sees.
         seen: the input that `pieces` was computed from; held until the last layer has used it.
         pieces: (A x) ∘ g, one [tokens, R_layer] a layer.
         left: layers that have yet to use `pieces`.
@@ -35,6 +36,7 @@ class _Stack:
     b: list[torch.Tensor]
     columns: torch.Tensor
     gate: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
     seen: torch.Tensor | None = None
     pieces: Sequence[torch.Tensor] = ()
     left: int = 0
@@ -67,9 +69,9 @@ class StackedLayers:
         """
         active = _columns(gates)
         self._activate(active)
-        self._set(gates[:, list(active)], dim=1)
+        self._set(gates[:, list(active)].unsqueeze(1))
 
-    def turn_packed(self, gates: torch.Tensor) -> None:
+    def turn_packed(self, gates: torch.Tensor, kept: torch.Tensor) -> None:
         """Set the gate of a batch that has all its tokens in one row.
 
         A part that was turned before stays stacked, at zero, until no part is turned at all: requests come and go at
@@ -77,11 +79,12 @@ class StackedLayers:
 
         Args:
             gates: [tokens, parts].
+            kept: indices of the tokens whose hidden states the output head is given.
         """
         needed = _columns(gates)
         active = tuple(sorted({*self._active, *needed})) if needed else ()
         self._activate(active)
-        self._set(gates[:, list(active)], dim=0)
+        self._set(gates[:, list(active)].unsqueeze(0), kept)
 
     def close(self) -> None:
         """Take the hooks out; the model is as it was."""
@@ -98,11 +101,11 @@ class StackedLayers:
         if active and not self._handles:
             self._attach()
 
-    def _set(self, gates: torch.Tensor, dim: int) -> None:
-        if not gates.shape[1]:
+    def _set(self, gates: torch.Tensor, kept: torch.Tensor | None = None) -> None:
+        if not gates.shape[-1]:
             return
         for stack in self._stacks.values():
-            stack.gate = gates[:, stack.columns].to(stack.a).unsqueeze(dim)
+            stack.gate, stack.kept = gates[..., stack.columns].to(stack.a), kept
             stack.seen, stack.pieces = None, ()
 
     def _stack(self, names: Sequence[str], active: Sequence[int]) -> _Stack:
@@ -144,8 +147,11 @@ def _hook(stack: _Stack, index: int) -> Any:
         x = inputs[0]
         if stack.seen is not x:  # the first layer of the group to see this input computes A x for all of them
             assert stack.gate is not None
-            check_rows(stack.gate.shape[0], x.shape[0])
-            gated = functional.linear(x, stack.a) * stack.gate
+            gate = stack.gate
+            check_rows(gate.shape[0], x.shape[0])
+            if stack.kept is not None and x.shape[1] != gate.shape[1]:
+                gate = gate[:, stack.kept]
+            gated = functional.linear(x, stack.a) * gate
             stack.pieces = torch.split(gated.view(-1, gated.shape[-1]), widths, dim=1)
             stack.seen, stack.left = x, users
         side = stack.pieces[index]

@@ -82,8 +82,9 @@ class PackedKnobs:
             start = starts[id(loaded)]
             table[row, start : start + len(gates)] = torch.tensor(gates)
         packed = table.repeat_interleave(torch.tensor([tokens for _, _, tokens in rows]), dim=0)
-        self._stacked.turn_packed(packed)
-        self._rowwise.turn_packed(packed, torch.tensor(kept, dtype=torch.long))
+        seen = torch.tensor(kept, dtype=torch.long)
+        self._stacked.turn_packed(packed, seen)
+        self._rowwise.turn_packed(packed, seen)
 
     def close(self) -> None:
         """Take the hooks out."""

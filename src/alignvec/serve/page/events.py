@@ -47,17 +47,17 @@ class Events:
             yield [question, plain(history), notice(error)]
 
     async def compare(self, question: str, key: str, *values: float) -> AsyncIterator[list[Any]]:
-        """Stream both replies at once; yields the texts of A and B, and the notice. A's sliders come first."""
+        """Stream both replies at once; yields the chats of A and B, and the notice. A's sliders come first."""
         half = len(values) // 2
         try:
             settings = [applied(self._service, key, self._knobs(part)) for part in (values[:half], values[half:])]
             remarks = [f"{name}: {remark(s)}" for name, s in zip("AB", settings, strict=True) if remark(s)]
             asked = [{"role": "user", "content": question}]
             replies = [reply(self._service, key, asked, setting) for setting in settings]
-            yield ["…", "…", notice("; ".join(remarks))]
+            yield [*_both(question, ("", "")), notice("; ".join(remarks))]
             async with aclosing(together(replies)) as texts:  # type: ignore[type-var]
-                async for a, b in texts:
-                    yield [a or "…", b or "…", notice("; ".join(remarks))]
+                async for both in texts:
+                    yield [*_both(question, both), notice("; ".join(remarks))]
         except AlignvecError as error:
             yield [gr.skip(), gr.skip(), notice(error)]
 
@@ -124,6 +124,10 @@ class Events:
         question = (asked.strip() and asked) or (earlier[-1] if earlier else "Hello")
         knobs = {name: value for name, value in self._knobs(values).items() if value}
         return address, self._service.engine.base.name, question, knobs
+
+
+def _both(question: str, replies: Sequence[str]) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": question}, {"role": "assistant", "content": text or "…"}] for text in replies]
 
 
 def notice(what: AlignvecError | str) -> str:

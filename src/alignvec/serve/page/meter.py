@@ -42,7 +42,8 @@ def meter_html(now: Mapping[str, float], base: Mapping[str, float]) -> str:
     return (
         '<table class="meter"><thead><tr><th scope="col">reply</th>'
         f'<th scope="col" class="axis"><span>{low}</span><span>0</span></th>'
-        f'<th scope="col">nats per token</th><th scope="col">against base</th></tr></thead><tbody>{rows}</tbody></table>'
+        '<th scope="col">nats per token</th><th scope="col">against base</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
         "<p class=soft>Log-likelihood per token of each reference reply: the nearer to 0, the likelier. "
         "The line in a bar is where the base model is (all knobs at 0).</p>"
     )

@@ -27,7 +27,7 @@ _IF_OPEN = "(row, ...rest) => [document.querySelector('#measure')?.offsetParent 
 
 def mount(app: "FastAPI", service: "Service", path: str = "/") -> "FastAPI":
     """Mount the page, with its style, on an app; the app's own routes must have been added before."""
-    return gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         page(service),
         path=path,
@@ -41,6 +41,7 @@ def mount(app: "FastAPI", service: "Service", path: str = "/") -> "FastAPI":
         mcp_server=False,
         max_file_size=1,  # byte: Gradio takes uploads, the page has no use for them
     )
+    return mounted
 
 
 def page(service: "Service") -> gr.Blocks:
@@ -73,14 +74,12 @@ def page(service: "Service") -> gr.Blocks:
                         _meter(events, choices, a, key, notice)
                 with gr.Tab("Code", elem_id="tab-code"):
                     _code(events, question, history, a)
-    return blocks.queue(default_concurrency_limit=None)
+    blocks.queue(default_concurrency_limit=None)
+    return blocks
 
 
 def _chat(events: Events, a: Panel, key: gr.Textbox, notice: gr.HTML) -> tuple[gr.Textbox, gr.Chatbot]:
-    history = gr.Chatbot(
-        show_label=False, elem_id="chat", height="min(60vh, 36rem)", buttons=["copy"], feedback_options=None,
-        latex_delimiters=[], placeholder="Ask something, move a knob, ask again.",
-    )  # fmt: skip
+    history = _replies("chat", "Ask something, move a knob, ask again.")
     question, send, stop = _question("chat", "Message", "Send")
     clear = gr.Button("New chat", elem_id="clear", size="sm", min_width=0)
     asked = gr.on(
@@ -99,12 +98,20 @@ def _compare(events: Events, a: Panel, b: Panel, key: gr.Textbox, notice: gr.HTM
         for name in ("A", "B"):
             with gr.Column(min_width=0, elem_classes="answer"):
                 gr.HTML(f"<h2>{name}</h2>")
-                replies.append(gr.Markdown(elem_id=f"reply-{name.lower()}", latex_delimiters=[], min_height="8rem"))
+                replies.append(_replies(f"reply-{name.lower()}", ""))
     asked = gr.on(
         [question.submit, send.click], events.compare, [question, key, *a.sliders, *b.sliders], [*replies, notice],
         concurrency_limit=None, **_QUIET,
     )  # fmt: skip
     stop.click(None, cancels=[asked], **_QUIET)
+
+
+def _replies(place: str, placeholder: str) -> gr.Chatbot:
+    # no tags: what the model writes is text, not HTML of ours
+    return gr.Chatbot(
+        show_label=False, label=f"Replies ({place})", elem_id=place, height="min(56vh, 32rem)", buttons=["copy"],
+        feedback_options=None, latex_delimiters=[], allow_tags=False, placeholder=placeholder,
+    )  # fmt: skip
 
 
 def _question(place: str, label: str, button: str) -> tuple[gr.Textbox, gr.Button, gr.Button]:

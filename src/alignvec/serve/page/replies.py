@@ -17,7 +17,7 @@ ENDPOINT = "page"
 
 
 def applied(service: "Service", key: str | None, knobs: Mapping[str, float]) -> Setting:
-    """What the key's policy makes of the sliders. A slider at 0 asks for nothing, unless the policy has a default there.
+    """What the key's policy makes of the sliders; one at 0 asks for nothing, unless the policy has a default there.
 
     Raises:
         UnauthorizedError: if the key is not known.
@@ -25,7 +25,10 @@ def applied(service: "Service", key: str | None, knobs: Mapping[str, float]) -> 
     """
     rules = service.rules(key or None)
     defaults = service.setting(rules, []).applied
-    return service.setting(rules, [{name: value for name, value in knobs.items() if value or name in defaults}])
+    setting: Setting = service.setting(
+        rules, [{name: value for name, value in knobs.items() if value or name in defaults}]
+    )
+    return setting
 
 
 def remark(setting: Setting) -> str:

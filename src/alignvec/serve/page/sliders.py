@@ -64,7 +64,8 @@ def scale_html(scale: Scale) -> str:
             f'<i class="band" style="left:{start:.2%};width:{end - start:.2%}" role="img" '
             f'aria-label="usable from {scale.usable[0]:g} to {scale.usable[1]:g}" title="usable range"></i>'
         )
-    marks, taken = [], []
+    marks: list[str] = []
+    taken: list[float] = []  # share at which each row of names is taken so far
     for name, value in positions(scale).items():
         at = share(value)
         row = next((i for i, last in enumerate(taken) if at - last >= _CROWDED), len(taken))
@@ -101,6 +102,7 @@ def panel(scales: Mapping[str, Scale], title: str, place: str) -> Panel:
                     elem_id=f"knob-{place}-{i}",
                     buttons=[],
                     container=False,
+                    show_label=True,
                 )
                 at_zero = next(mark for mark, value in positions(scale).items() if value == 0)
                 reading = gr.HTML(f'<span class="reading">{escape(at_zero)}</span>', elem_classes="reading-box")

@@ -97,6 +97,7 @@ def load_policy(path: Path) -> Policy:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        empty = _empty(content)
     except FileNotFoundError:
         raise ConfigError(f"no policy file at {path}; recipes/policy.yaml is an example") from None
     except OSError as error:
@@ -108,12 +109,21 @@ def load_policy(path: Path) -> Policy:
         raise ConfigError(f"{path}: not valid YAML: it holds a character or a value that cannot be read") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: no YAML mapping; recipes/policy.yaml is an example")
+    if empty:  # `vectors:` with nothing behind it reads like none of them, and left out it means all of them
+        raise ConfigError(redacted(f"{path}: {empty}: is empty; give it a value, or leave it out"))
     try:
         read = PolicyFile.model_validate(content)
     except ValidationError as error:
         raise ConfigError(redacted(f"{path}: {_complaint(error)}; recipes/policy.yaml is an example")) from None
     anonymous = Rules(name=ANONYMOUS, **dict(read.anonymous)) if read.anonymous else None
     return Policy(str(path), read.keys, anonymous)
+
+
+def _empty(value: Any, where: str = "") -> str | None:
+    """The first field without a value."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    within = (_empty(part, f"{where}.{name}") for name, part in parts)
+    return where[1:] if value is None else next((found for found in within if found), None)
 
 
 def _complaint(error: ValidationError) -> str:

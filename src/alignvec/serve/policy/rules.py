@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from alignvec.errors import ConfigError, KnobError
 from alignvec.serve.policy.keys import NAME
@@ -39,13 +39,6 @@ class Part(BaseModel):
 
     # Somebody may paste a key where its hash belongs: no message shows what was written.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _not_empty(cls, value: Any) -> Any:
-        if value is None:
-            raise ValueError("is empty; give it a value, or leave it out")
-        return value
 
 
 class Limit(Part):
