@@ -8,9 +8,17 @@ from hypothesis import strategies as st
 
 from alignvec.errors import KnobError
 from alignvec.steer.knobs import check_knobs, format_knobs, merge_knobs, parse_knobs
+from alignvec.steer.scale import Scale
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,10}", fullmatch=True)
-SETTINGS = {"medical": {"avoidance": -0.75, "generic": 0.0, "expert": 1.25}}
+SCALES = {
+    "medical": Scale(
+        "medical",
+        {"avoidance": -0.75, "generic": 0.0, "expert": 1.25},
+        None,
+        ((0, 0), (0.5, 0.2), (0.75, 0.2), (1.25, 1)),
+    )
+}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +92,36 @@ def test_a_coefficient_that_is_no_number_is_refused(value: str) -> None:
 
 
 def test_levels_are_looked_up_in_the_settings() -> None:
-    assert parse_knobs("medical=expert,legal=0.5", settings=SETTINGS) == {"medical": 1.25, "legal": 0.5}
-    assert parse_knobs("medical=avoidance", settings=SETTINGS) == {"medical": -0.75}
-    assert parse_knobs("medical=0.1", settings=SETTINGS) == {"medical": 0.1}
+    assert parse_knobs("medical=expert,legal=0.5", scales=SCALES) == {"medical": 1.25, "legal": 0.5}
+    assert parse_knobs("medical=avoidance", scales=SCALES) == {"medical": -0.75}
+    assert parse_knobs("medical=0.1", scales=SCALES) == {"medical": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("percent", "coefficient"), [("0%", 0), ("10%", 0.25), ("20%", 0.5), ("60%", 1), ("100%", 1.25)]
+)
+def test_a_percentage_is_a_share_of_the_way_to_the_highest_level(percent: str, coefficient: float) -> None:
+    assert parse_knobs(f"medical={percent}", scales=SCALES)["medical"] == pytest.approx(coefficient)
+
+
+@pytest.mark.parametrize("percent", ["-1%", "101%", "nan%", "%", "x%", "inf%"])
+def test_other_percentages_are_refused(percent: str) -> None:
+    with pytest.raises(KnobError, match="is not between 0% .* and 100%"):
+        parse_knobs(f"medical={percent}", scales=SCALES)
+
+
+def test_a_percentage_of_a_vector_without_levels_means_nothing() -> None:
+    with pytest.raises(KnobError, match="names no levels"):
+        parse_knobs("legal=50%", scales=SCALES)
 
 
 def test_an_unknown_level_lists_the_levels_of_that_vector_only() -> None:
-    with pytest.raises(KnobError, match=r"'wizard' is not a number or a level \(avoidance, generic, expert\)"):
-        parse_knobs("medical=wizard", settings=SETTINGS)
+    with pytest.raises(
+        KnobError, match=r"'wizard' is not a number, a level \(avoidance, generic, expert\) or a percentage"
+    ):
+        parse_knobs("medical=wizard", scales=SCALES)
     with pytest.raises(KnobError, match=r"'expert' is not a number; write it like legal=0.5"):
-        parse_knobs("legal=expert", settings=SETTINGS)
+        parse_knobs("legal=expert", scales=SCALES)
 
 
 def test_an_unknown_vector_lists_what_is_loaded() -> None:

@@ -14,6 +14,7 @@ from alignvec.cli.demo import demo
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.inspect import inspect
+from alignvec.cli.key import key
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
 from alignvec.cli.push import push
@@ -33,7 +34,8 @@ app = typer.Typer(
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, extract, compress, merge, export, convert)
 USE = (demo, ask, chat, sweep, inspect, compare, verify, pull, push)
-for command in (*USE, *MAKE):
+SERVE = (key,)
+for command in (*USE, *SERVE, *MAKE):
     app.command()(command)
 app.add_typer(data, name="data")
 

@@ -15,7 +15,7 @@ from alignvec.cli.common import (
     TemperatureOption,
     VectorsOption,
     load_knobbed,
-    named_settings,
+    named_scales,
     print_json,
 )
 
@@ -40,8 +40,8 @@ def ask(
     from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
     from alignvec.steer.sampling import Sampling
 
-    named = named_settings(vectors)
-    settings = [parse_knobs(text, settings=named) for text in knob or ["base"]]
+    named = named_scales(vectors)
+    settings = [parse_knobs(text, scales=named) for text in knob or ["base"]]
     for setting in settings:
         check_knobs(setting, named)
     knobbed = load_knobbed(model, vectors, dtype=dtype, device=device, allow_other_base=allow_other_base)

@@ -15,7 +15,7 @@ from alignvec.cli.common import (
     TemperatureOption,
     VectorsOption,
     load_knobbed,
-    named_settings,
+    named_scales,
 )
 from alignvec.errors import AlignvecError
 
@@ -47,8 +47,8 @@ def chat(
     from alignvec.steer.sampling import Sampling
 
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    named = named_settings(vectors)
-    knobs = merge_knobs(parse_knobs(text, settings=named) for text in knob or [])
+    named = named_scales(vectors)
+    knobs = merge_knobs(parse_knobs(text, scales=named) for text in knob or [])
     check_knobs(knobs, named)
     knobbed = load_knobbed(model, vectors, dtype=dtype, device=device, allow_other_base=allow_other_base)
     typer.echo(HELP, err=True)
@@ -60,8 +60,9 @@ def converse(knobbed: "KnobbedModel", knobs: dict[str, float], sampling: "Sampli
     from transformers import TextStreamer
 
     from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+    from alignvec.steer.scale import scale_of
 
-    settings = {name: vector.card.settings for name, vector in knobbed.vectors.items()}
+    scales = {name: scale_of(vector.card) for name, vector in knobbed.vectors.items()}
     turns: list[dict[str, str]] = []
     while (line := _read(f"[{format_knobs(knobs)}] > ")) is not None:
         command, _, rest = line.partition(" ")
@@ -69,7 +70,7 @@ def converse(knobbed: "KnobbedModel", knobs: dict[str, float], sampling: "Sampli
             return
         try:
             if command == "/knob":
-                turned = parse_knobs(rest, settings=settings)
+                turned = parse_knobs(rest, scales=scales)
                 wanted = {**knobs, **turned} if turned else {}
                 check_knobs(wanted, knobbed.vectors)
                 knobs = wanted

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from alignvec.steer.model import KnobbedModel
+    from alignvec.steer.scale import Scale
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"
 """Folder of the vectors that come with the project."""
@@ -51,11 +52,12 @@ def load_knobbed(
     return KnobbedModel(models.load(model, dtype=dtype, device=device), loaded, allow_other_base=allow_other_base)
 
 
-def named_settings(vectors: Sequence[Path] | None) -> dict[str, dict[str, float]]:
-    """Recommended λ of each level, by vector, read from the cards alone: knobs are checked before anything loads."""
+def named_scales(vectors: Sequence[Path] | None) -> "dict[str, Scale]":
+    """What every knob's positions mean, read from the cards alone: knobs are checked before anything loads."""
+    from alignvec.steer.scale import scale_of
     from alignvec.vectors.store import load_card
 
-    return {name: load_card(place).settings for name, place in vector_places(vectors).items()}
+    return {name: scale_of(load_card(place)) for name, place in vector_places(vectors).items()}
 
 
 def vector_places(vectors: Sequence[Path] | None) -> dict[str, Path]:

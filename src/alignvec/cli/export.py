@@ -32,11 +32,12 @@ def export(
 ) -> None:
     """Write Σ λ·Δ as one LoRA adapter, which an engine applies at scale 1."""
     from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+    from alignvec.steer.scale import scale_of
     from alignvec.vectors.store import load_card
 
     places = vector_places(vectors)
-    named = {name: load_card(place).settings for name, place in places.items()}
-    knobs = parse_knobs(",".join(knob), settings=named)
+    named = {name: scale_of(load_card(place)) for name, place in places.items()}
+    knobs = parse_knobs(",".join(knob), scales=named)
     check_knobs(knobs, named)
 
     import torch

@@ -48,13 +48,14 @@ def merge(
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
     from alignvec.merge.run import merge as run
     from alignvec.steer.knobs import parse_knobs
+    from alignvec.steer.scale import scale_of
     from alignvec.vectors.store import load_card
 
     places = vector_places(vectors) if vectors or VECTORS.is_dir() else {}
     loaded = load_merge_recipe(recipe) if recipe else None
     own = {name: term.vector for name, term in loaded.knobs.items() if term.vector} if loaded else {}
-    named = {name: load_card(place).settings for name, place in {**places, **own}.items()}
-    knobs = parse_knobs(",".join(knob or []), settings=named)
+    named = {name: scale_of(load_card(place)) for name, place in {**places, **own}.items()}
+    knobs = parse_knobs(",".join(knob or []), scales=named)
     given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
     if loaded:

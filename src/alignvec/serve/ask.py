@@ -43,7 +43,8 @@ class Ask:
         stop: strings that end a reply.
         logprobs: see `Job`.
         text: the prompt as text, for the audit log if it keeps prompts.
-        endpoint: who asks, for metrics and audit log.
+        endpoint: path, for metrics and audit log.
+        model: as the request names it, for the audit log.
     """
 
     prompt: Sequence[int]
@@ -53,7 +54,8 @@ class Ask:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     text: str = ""
-    endpoint: str = "chat"
+    endpoint: str = "/v1/chat/completions"
+    model: str = ""
 
 
 @dataclass(frozen=True)

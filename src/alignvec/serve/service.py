@@ -1,31 +1,40 @@
 """The one way from a request to the engine: limits, time, counting and the audit log are inside."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, cast
 
 from jinja2 import TemplateError
 
+from alignvec.errors import AlignvecError
 from alignvec.serve.ask import Ask, Options, Piece
 from alignvec.serve.engine.engine import Engine
 from alignvec.serve.engine.request import Job, Step
 from alignvec.serve.errors import BadRequestError, ServeError, TimedOutError, TooLongError, UnavailableError
 from alignvec.serve.merged import merged
 from alignvec.serve.metrics import Metrics
-from alignvec.serve.policy.audit import AuditLog
+from alignvec.serve.policy.audit import AuditLog, Entry
 from alignvec.serve.policy.limits import RateLimits
 from alignvec.serve.policy.policy import Policy
 from alignvec.serve.policy.rules import Rules
 from alignvec.serve.resolve import resolve
 from alignvec.serve.setting import Asked, Setting
 from alignvec.serve.text import ReplyText
+from alignvec.steer.scale import scale_of
 
+__all__ = ["REQUEST", "Ask", "Options", "Piece", "Service"]
+
+REQUEST: ContextVar[str] = ContextVar("request", default="")
+"""Id of the HTTP request being answered."""
 DEFAULT_TOKENS = 512
 GONE = 499
 """Status of a request whose client went away, as in nginx."""
+_log = logging.getLogger("alignvec.serve")
 
 
 class Service:
@@ -127,25 +136,127 @@ class Service:
             RateLimitedError, TooLongError, OverloadedError, UnavailableError, TimedOutError: before the first piece
                 or later.
         """
-        start, status = time.monotonic(), 500
-        generated = 0
-        first: float | None = None
+        tally = _Tally(ask.n)
+        status, code = 500, "internal_error"
         with self.busy():
             try:
                 self._admit(ask, rules)
-                replies = [self._reply(ask, choice) for choice in range(ask.n)]
-                async with aclosing(merged(replies)) as items:
-                    while (piece := await self._next(items, start)) is not None:
-                        first = first or time.monotonic()
-                        generated += len(piece.steps)
+                async with aclosing(merged([self._reply(ask, choice) for choice in range(ask.n)])) as items:
+                    while (piece := await self._next(items, tally.start)) is not None:
+                        tally.add(piece)
                         yield piece
-                status = 200
+                status, code = 200, None
             except (GeneratorExit, asyncio.CancelledError):
-                status = GONE
+                status, code = GONE, "client_gone"
                 raise
             except ServeError as error:
-                status = error.status
+                status, code = error.status, error.code
                 raise
             finally:
-                self._count(ask, status, generated, start, first)
-                self.record(rules.name, ask.endpoint, status, ask, generated, time.monotonic() - start)
+                self._record(ask, rules, tally, status, code)
+
+    def refused(self, endpoint: str, key: str | None, error: AlignvecError) -> None:
+        """Write down a request that never got as far as `pieces`."""
+        status, code = (error.status, error.code) if isinstance(error, ServeError) else (400, "invalid_request")
+        self.metrics.replies.labels(endpoint, status).inc()
+        self._write(Entry(key, REQUEST.get(), endpoint, "", status, 0.0, error=code))
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.engine.base.tokenizer
+
+    def _admit(self, ask: Ask, rules: Rules) -> None:
+        self.require_ready()
+        self.limits.admit(rules)
+        wanted = ask.sampling.max_new_tokens
+        if rules.max_tokens is not None and wanted > rules.max_tokens:
+            raise TooLongError(
+                f"max_tokens is {wanted}, but this key may have at most {rules.max_tokens}; ask for fewer",
+                param="max_tokens",
+            )
+        if len(ask.prompt) + wanted > self.engine.context:
+            raise TooLongError(
+                f"the prompt has {len(ask.prompt)} tokens and the reply may have {wanted}, but both together must fit "
+                f"{self.engine.context}; shorten the prompt or lower max_tokens"
+            )
+
+    async def _next(self, items: AsyncGenerator[tuple[int, Piece], None], start: float) -> Piece | None:
+        try:
+            async with asyncio.timeout(start + self.options.timeout - time.monotonic()):
+                return (await anext(items))[1]
+        except StopAsyncIteration:
+            return None
+        except TimeoutError:
+            raise TimedOutError(
+                f"no complete reply within {self.options.timeout:g} s; ask for fewer tokens, or try again later"
+            ) from None
+
+    async def _reply(self, ask: Ask, choice: int) -> AsyncGenerator[Piece, None]:
+        sampling = ask.sampling.model_copy(update={"seed": ask.sampling.seed + choice})
+        job = Job(ask.prompt, sampling, ask.setting.applied, ask.logprobs)
+        text = ReplyText(self._tokenizer, ask.prompt, ask.stop)
+        steps: list[Step] = []
+        async with aclosing(cast(AsyncGenerator[Step, None], self.engine.stream(job))) as stream:
+            async for step in stream:
+                steps.append(step)
+                new = "" if step.finish == "stop" else text.push(step.token)
+                if step.finish and not text.stopped:
+                    new += text.finish()
+                finish = "stop" if text.stopped else step.finish
+                if new or finish:
+                    yield Piece(choice, new, steps, finish)
+                    steps = []
+                if finish:
+                    return
+
+    def _record(self, ask: Ask, rules: Rules, tally: "_Tally", status: int, code: str | None) -> None:
+        metrics, now = self.metrics, time.monotonic()
+        metrics.replies.labels(ask.endpoint, status).inc()
+        if tally.first is not None:
+            metrics.tokens.labels("in").inc(len(ask.prompt))
+            metrics.tokens.labels("out").inc(tally.tokens)
+            metrics.first_token.observe(tally.first - tally.start)
+        if tally.first is not None and tally.tokens > ask.n:
+            metrics.per_token.observe((now - tally.first) * ask.n / (tally.tokens - ask.n))
+        for name in ask.setting.clamped:
+            metrics.clamped.labels(name).inc()
+        self._write(
+            Entry(
+                key=rules.name,
+                request=REQUEST.get(),
+                endpoint=ask.endpoint,
+                model=ask.model or self.options.model,
+                status=status,
+                seconds=round(now - tally.start, 3),
+                alignment=ask.setting,
+                prompt_tokens=len(ask.prompt),
+                completion_tokens=tally.tokens,
+                finish=tally.finish,
+                error=code,
+                prompt=ask.text,
+                reply=["".join(parts) for parts in tally.texts],
+            )
+        )
+
+    def _write(self, entry: Entry) -> None:
+        try:
+            self.audit.write(entry)
+        except AlignvecError as error:  # a full disk must not take the replies with it
+            _log.error("audit log: %s", error)
+
+
+class _Tally:
+    """What a request has had so far."""
+
+    def __init__(self, n: int) -> None:
+        self.start = time.monotonic()
+        self.first: float | None = None
+        self.tokens = 0
+        self.texts: list[list[str]] = [[] for _ in range(n)]
+        self.finish: list[str | None] = [None] * n
+
+    def add(self, piece: Piece) -> None:
+        self.first = self.first or time.monotonic()
+        self.tokens += len(piece.steps)
+        self.texts[piece.choice].append(piece.text)
+        self.finish[piece.choice] = piece.finish

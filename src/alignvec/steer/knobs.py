@@ -5,16 +5,17 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from alignvec.errors import KnobError
+from alignvec.steer.scale import Scale
 
 Knobs: TypeAlias = Mapping[str, float]
 """Vector name to coefficient λ; a vector that is not named is at 0."""
 
 
-def parse_knobs(text: str, *, settings: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, float]:
+def parse_knobs(text: str, *, scales: Mapping[str, Scale] | None = None) -> dict[str, float]:
     """Parse `medical=0.5,legal=-0.3`; the empty text, or `base`, is no knob at all.
 
     Args:
-        settings: vector name to (level to λ), so that `medical=expert` is understood too.
+        scales: of the vectors by name, so that `medical=expert` and `medical=80%` are understood too.
 
     Raises:
         KnobError: if a part is not name=λ, λ is not a finite number, or a name comes twice.
@@ -28,8 +29,7 @@ def parse_knobs(text: str, *, settings: Mapping[str, Mapping[str, float]] | None
             raise KnobError(f"cannot read knob {part.strip()!r}; write it like medical=0.5")
         if name in knobs:
             raise KnobError(f"knob {name!r} is given twice in {text!r}; give it once")
-        levels = (settings or {}).get(name, {})
-        knobs[name] = levels[value] if value in levels else _number(name, value, levels)
+        knobs[name] = (scales or {}).get(name, Scale(name)).coefficient(value)
     return knobs
 
 
@@ -60,14 +60,3 @@ def merge_knobs(parts: Iterable[Knobs]) -> dict[str, float]:
 def _shortest(value: float) -> str:
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
-
-
-def _number(name: str, value: str, levels: Collection[str]) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        also = f" or a level ({', '.join(levels)})" if levels else ""
-        raise KnobError(f"knob {name!r}: {value!r} is not a number{also}; write it like {name}=0.5") from None
-    if not math.isfinite(number):
-        raise KnobError(f"knob {name!r}: {value} is not a finite number; write it like {name}=0.5")
-    return number

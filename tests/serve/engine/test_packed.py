@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.steer.written import KINDS, ROWS, WriteModel, load, rowwise_deltas, vector_of, write_kind, written
 
 from alignvec import models
 from alignvec.logprobs import encode_prompt
@@ -17,6 +16,7 @@ from alignvec.serve.engine.engine import Engine, EngineSettings
 from alignvec.serve.engine.request import Job
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import GREEDY
+from tests.steer.written import KINDS, ROWS, WriteModel, load, rowwise_deltas, vector_of, write_kind, written
 
 QUERIES = ["How?", "A longer question, why not?", "", "Again?", "And you, what do you say to it?"]
 SHORT = GREEDY.model_copy(update={"max_new_tokens": 10})

@@ -39,11 +39,9 @@ class FakeService:
 
     @property
     def engine(self) -> Any:
-        """Scales, cards, base and preference."""
+        """Scales, cards and preference."""
         cards = {name: SimpleNamespace(domain=name, name=name) for name in SCALES}
-        return SimpleNamespace(
-            scales=SCALES, cards=cards, base=SimpleNamespace(name="demo"), preference=self.preference
-        )
+        return SimpleNamespace(scales=SCALES, cards=cards, preference=self.preference)
 
     async def preference(self, row: PreferenceRow, knobs: Mapping[str, float]) -> dict[str, float]:
         """Reference values, moved by medical's knob."""
@@ -66,6 +64,15 @@ class FakeService:
         clamped = {n: r for n, r in ranges.items() if r and not r[0] <= knobs[n] <= r[1]}
         applied = {n: min(max(v, (ranges[n] or (v, v))[0]), (ranges[n] or (v, v))[1]) for n, v in knobs.items()}
         return Setting(requested=knobs, applied=applied, clamped=clamped)
+
+    @property
+    def options(self) -> Any:
+        """The model's name."""
+        return SimpleNamespace(model="demo")
+
+    def reply_tokens(self, prompt: Sequence[int], rules: Any) -> int:
+        """Room for the reply."""
+        return 32
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """As many tokens as messages."""

@@ -61,6 +61,7 @@ class _Reply:
     times: list[float] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     counted: int | None = None
+    prompt_tokens: int | None = None
     finish: str | None = None
     error: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class _Reply:
             gaps=tuple(b - a for a, b in zip(self.times, self.times[1:], strict=False)),
             seconds=seconds,
             tokens=len(self.times) if self.counted is None else self.counted,
+            prompt_tokens=self.prompt_tokens,
             finish=self.finish,
             text="".join(self.parts),
             error=self.error,
@@ -110,8 +112,8 @@ def _take(data: str, reply: _Reply, now: float) -> None:
         if event.get("error"):
             reply.error = str(event["error"].get("message", event["error"]))
             return
-        if event.get("usage"):
-            reply.counted = int(event["usage"]["completion_tokens"])
+        if usage := event.get("usage"):
+            reply.counted, reply.prompt_tokens = int(usage["completion_tokens"]), usage.get("prompt_tokens")
         for choice in event.get("choices", ()):
             if text := choice["delta"].get("content"):
                 reply.times.append(now)

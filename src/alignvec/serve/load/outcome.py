@@ -43,6 +43,7 @@ class Outcome:
         gaps: between pieces of text.
         seconds: until the end.
         tokens: of the reply, as the server counts them; the number of pieces where it does not say.
+        prompt_tokens: of the prompt, as the server counts them.
         finish: the reply's finish reason.
         text: the reply.
         error: what the server or the connection said.
@@ -59,6 +60,7 @@ class Outcome:
     gaps: tuple[float, ...] = ()
     seconds: float = 0.0
     tokens: int = 0
+    prompt_tokens: int | None = None
     finish: str | None = None
     text: str = ""
     error: str | None = None

@@ -123,7 +123,7 @@ class Events:
         earlier = [message["content"] for message in plain(history) if message["role"] == "user"]
         question = (asked.strip() and asked) or (earlier[-1] if earlier else "Hello")
         knobs = {name: value for name, value in self._knobs(values).items() if value}
-        return address, self._service.engine.base.name, question, knobs
+        return address, self._service.options.model, question, knobs
 
 
 def _both(question: str, replies: Sequence[str]) -> list[list[dict[str, str]]]:

@@ -51,8 +51,12 @@ def page(service: "Service") -> gr.Blocks:
     events = Events(service, rows, needs_key=needs_key)
     blocks: gr.Blocks
     with gr.Blocks(title="alignvec", analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(f"<h1>alignvec</h1><p class=soft>{len(scales)} knobs on one model</p>", elem_id="title")
-        notice = gr.HTML(elem_id="notice")
+        gr.HTML(
+            f"<h1>alignvec</h1><p class=soft>{len(scales)} knobs on one model</p>",
+            elem_id="title",
+            apply_default_css=False,
+        )
+        notice = gr.HTML(elem_id="notice", apply_default_css=False)
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_id="side", min_width=0):
                 key = gr.Textbox(
@@ -97,7 +101,7 @@ def _compare(events: Events, a: Panel, b: Panel, key: gr.Textbox, notice: gr.HTM
         replies = []
         for name in ("A", "B"):
             with gr.Column(min_width=0, elem_classes="answer"):
-                gr.HTML(f"<h2>{name}</h2>")
+                gr.HTML(f"<h2>{name}</h2>", apply_default_css=False)
                 replies.append(_replies(f"reply-{name.lower()}", ""))
     asked = gr.on(
         [question.submit, send.click], events.compare, [question, key, *a.sliders, *b.sliders], [*replies, notice],
@@ -129,9 +133,9 @@ def _meter(
     with gr.Row(elem_id="meter-choice"):
         domain = gr.Dropdown(list(choices), value=first, label="Domain", elem_id="domain", min_width=0, scale=0)
         row = gr.Dropdown(choices[first], value=None, label="Held-out question", elem_id="row", min_width=0, scale=1)
-    text = gr.HTML(elem_id="meter-question")
+    text = gr.HTML(elem_id="meter-question", apply_default_css=False)
     measure = gr.Button("Measure", variant="primary", elem_id="measure", min_width=0)
-    result = gr.HTML(elem_id="meter")
+    result = gr.HTML(elem_id="meter", apply_default_css=False)
     domain.change(lambda name: gr.Dropdown(choices=choices[name], value=None), [domain], [row], **_QUIET)
     row.change(events.question, [row], [text, result, notice], **_QUIET)
     wanted: dict[str, Any] = {"inputs": [row, key, *a.sliders], "outputs": [result, notice], **_QUIET}
@@ -144,12 +148,15 @@ def _meter(
 
 
 def _code(events: Events, question: gr.Textbox, history: gr.Chatbot, a: Panel) -> None:
-    gr.HTML("<p class=soft>The question in the chat's box, or the last one asked, with the knobs as they are.</p>")
+    gr.HTML(
+        "<p class=soft>The question in the chat's box, or the last one asked, with the knobs as they are.</p>",
+        apply_default_css=False,
+    )
     with gr.Row(elem_id="copy"):
         buttons = [
             gr.Button(f"Copy as {name}", elem_id=f"copy-{name.lower()}", min_width=0) for name in ("curl", "Python")
         ]
-    said = gr.HTML(elem_id="copied")
+    said = gr.HTML(elem_id="copied", apply_default_css=False)
     address = gr.Textbox(visible="hidden", show_label=False)
     snippet = gr.Textbox(label="Code", lines=8, max_lines=24, interactive=False, elem_id="snippet")
     for button, write in zip(buttons, (events.curl, events.python), strict=True):

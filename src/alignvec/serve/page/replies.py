@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from alignvec.serve.ask import Ask
 from alignvec.serve.errors import BadRequestError
 from alignvec.serve.setting import Setting
 from alignvec.steer.sampling import Sampling
@@ -24,11 +25,9 @@ def applied(service: "Service", key: str | None, knobs: Mapping[str, float]) -> 
         ForbiddenError: if the key may not use these knobs.
     """
     rules = service.rules(key or None)
-    defaults = service.setting(rules, []).applied
-    setting: Setting = service.setting(
-        rules, [{name: value for name, value in knobs.items() if value or name in defaults}]
-    )
-    return setting
+    at_rest = service.setting(rules, [])
+    defaults = at_rest.applied.keys() - at_rest.forced.keys()
+    return service.setting(rules, [{name: value for name, value in knobs.items() if value or name in defaults}])
 
 
 def remark(setting: Setting) -> str:
@@ -46,21 +45,19 @@ async def reply(
     Raises:
         ServeError: if the request is refused or fails.
     """
-    from alignvec.serve.service import Ask
-
     if not messages[-1]["content"].strip():
         raise BadRequestError("there is no question; type one first")
     rules = service.rules(key or None)
-    longest = Sampling().max_new_tokens
+    prompt = service.chat_prompt(messages)
     ask = Ask(
-        prompt=service.chat_prompt(messages),
-        sampling=Sampling(max_new_tokens=min(longest, rules.max_tokens or longest)),
+        prompt=prompt,
+        sampling=Sampling(max_new_tokens=service.reply_tokens(prompt, rules)),
         setting=setting,
         text=messages[-1]["content"],
         endpoint=ENDPOINT,
     )
     text = ""
-    async with aclosing(service.pieces(ask, rules)) as pieces:  # type: ignore[type-var]
+    async with aclosing(service.pieces(ask, rules)) as pieces:
         async for piece in pieces:
             text += piece.text
             yield text

@@ -88,7 +88,7 @@ def panel(scales: Mapping[str, Scale], title: str, place: str) -> Panel:
     sliders = []
     with gr.Column(elem_id=f"panel-{place}", elem_classes="panel", min_width=0):
         with gr.Row(elem_classes="panel-head"):
-            gr.HTML(f"<h2>{escape(title)}</h2>", elem_classes="panel-title")
+            gr.HTML(f"<h2>{escape(title)}</h2>", elem_classes="panel-title", apply_default_css=False)
             reset = gr.Button("Reset to base", size="sm", min_width=0, scale=0, elem_id=f"reset-{place}")
         for i, (name, scale) in enumerate(scales.items()):
             low, high = bounds(scale)
@@ -102,11 +102,14 @@ def panel(scales: Mapping[str, Scale], title: str, place: str) -> Panel:
                     elem_id=f"knob-{place}-{i}",
                     buttons=[],
                     container=False,
-                    show_label=True,
                 )
                 at_zero = next(mark for mark, value in positions(scale).items() if value == 0)
-                reading = gr.HTML(f'<span class="reading">{escape(at_zero)}</span>', elem_classes="reading-box")
-                gr.HTML(scale_html(scale), elem_classes="scale-box")
+                reading = gr.HTML(
+                    f'<span class="reading">{escape(at_zero)}</span>',
+                    elem_classes="reading-box",
+                    apply_default_css=False,
+                )
+                gr.HTML(scale_html(scale), elem_classes="scale-box", apply_default_css=False)
             slider.change(None, [slider], [reading], js=reading_js(scale), **quiet)  # type: ignore[arg-type]
             sliders.append(slider)
         if sliders:

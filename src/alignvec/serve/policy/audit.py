@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO
 
 from alignvec.files import storage_errors
@@ -64,7 +63,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path | None, prompts: bool = False) -> None:
-        self._path, self._prompts, self._lock = path, prompts, Lock()
+        self._path, self._prompts = path, prompts
         self._stream: BinaryIO | None = None
         if path is not None:
             with storage_errors(path):
@@ -85,7 +84,7 @@ class AuditLog:
             del record["prompt"], record["reply"]
         # Not ASCII is escaped: half a surrogate pair, which a client can send, has no UTF-8.
         line = redacted(json.dumps(record)).encode()
-        with self._lock, storage_errors(self._path):
+        with storage_errors(self._path):  # a buffered stream has a lock of its own, so one write is one whole line
             self._stream.write(line + b"\n")
             self._stream.flush()
 

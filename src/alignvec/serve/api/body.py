@@ -1,0 +1,168 @@
+"""Bodies of requests: what is read, what is accepted and ignored, what is refused by name."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+MOST_CHOICES: Final = 16
+HARMLESS: Final = frozenset({"user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"})
+"""Fields that OpenAI's clients send and that change nothing here."""
+NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "verbosity": (),
+    "web_search_options": (),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+}
+"""Fields of OpenAI's API that this server cannot honour, with the values (besides null) that ask for nothing."""
+MESSAGE_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "name": (),
+    "refusal": (),
+    "annotations": ([],),
+    "audio": (),
+    "function_call": (),
+    "tool_calls": ([],),
+}
+"""The same for messages: replies can be sent back as they came."""
+
+
+def _without_neutral(value: Any, neutral: Mapping[str, tuple[Any, ...]], harmless: frozenset[str]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    for name in neutral.keys() & value.keys():
+        if value[name] is not None and value[name] not in neutral[name]:
+            raise PydanticCustomError("unsupported", "{field} is not supported; leave it out", {"field": name})
+    return {name: one for name, one in value.items() if name not in neutral and name not in harmless}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class TextPart(_Body):
+    """Text of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, value: Any) -> Any:
+        return _without_neutral(value, MESSAGE_NEUTRAL, frozenset())
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class StreamOptions(_Body):
+    """What a stream holds besides the reply."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Body(_Body):
+    """What both endpoints share.
+
+    Attributes:
+        alignment: knobs, as λ, level or percentage by vector name.
+        repetition_penalty: an extension; see `Sampling`.
+    """
+
+    model: str = Field(max_length=10_000)
+    max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    repetition_penalty: float | None = Field(default=None, ge=1, le=10)
+    alignment: dict[str, float | str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, value: Any) -> Any:
+        return _without_neutral(value, NEUTRAL, HARMLESS)
+
+    @field_validator("stream_options")
+    @classmethod
+    def _only_streams(cls, value: StreamOptions | None, info: Any) -> StreamOptions | None:
+        if value is not None and not info.data.get("stream"):
+            raise PydanticCustomError("no_stream", "is only for streams; set stream to true, or leave it out")
+        return value
+
+    @property
+    def stops(self) -> list[str]:
+        """Stop strings as a list."""
+        return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
+
+    @property
+    def reply_tokens(self) -> int | None:
+        """Longest reply that was asked for."""
+        return self.max_tokens
+
+
+class ChatBody(Body):
+    """Body of /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1, max_length=2000)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ChatBody":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise PydanticCustomError("no_logprobs", "top_logprobs needs logprobs; set it to true")
+        if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
+            raise PydanticCustomError("two_limits", "max_tokens and max_completion_tokens differ; send one of them")
+        return self
+
+    @property
+    def reply_tokens(self) -> int | None:
+        """Longest reply that was asked for."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+Token = Annotated[int, Field(ge=0)]
+
+
+class CompletionBody(Body):
+    """Body of /v1/completions."""
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+        | Annotated[list[Token], Field(min_length=1)]
+        | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
+    )
+    logprobs: int | None = Field(default=None, ge=0, le=5)

@@ -1,0 +1,62 @@
+"""Every error in OpenAI's shape."""
+
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from alignvec.errors import AlignvecError
+from alignvec.serve.errors import BadRequestError, ServeError
+
+
+def error_response(error: AlignvecError) -> Response:
+    """The reply to a request that cannot be answered."""
+    known = error if isinstance(error, ServeError) else BadRequestError(str(error))
+    headers = {} if known.retry_after is None else {"retry-after": str(max(1, math.ceil(known.retry_after)))}
+    if known.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(known.body(), known.status, headers)
+
+
+def unexpected() -> Response:
+    """The reply when the server itself is at fault."""
+    message = "the server failed on this request; try again, and tell whoever runs it the x-request-id"
+    return JSONResponse(_shape(message, "server_error", "internal_error"), 500)
+
+
+def invalid(error: RequestValidationError) -> BadRequestError:
+    """The error of a body that is not as it should be, naming the field."""
+    # of the branches of a union the one that got furthest is what the caller meant
+    worst = max(error.errors(), key=lambda one: len(one["loc"]))
+    parts = [str(part) for part in worst["loc"][1:] if not _is_branch(part)]
+    field = ".".join(parts)[:100] or worst.get("ctx", {}).get("field")
+    message = worst["msg"] if worst["type"] != "extra_forbidden" else "is no field of this request; leave it out"
+    return BadRequestError(f"{field}: {message}" if parts else message, param=field)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer all errors of an app in one shape."""
+
+    @app.exception_handler(AlignvecError)
+    async def _known(_: Request, error: AlignvecError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        return error_response(invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        message = f"{request.method} {request.url.path[:200]}: {error.detail}; see /openapi.json"
+        return JSONResponse(_shape(message, "invalid_request_error", code), error.status_code, error.headers)
+
+
+def _shape(message: str, kind: str, code: str) -> dict[str, dict[str, str | None]]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def _is_branch(part: int | str) -> bool:
+    return isinstance(part, str) and ("[" in part or part in ("str", "float", "int"))

@@ -1,0 +1,164 @@
+"""What every request passes first: an id, its key, and a body that is small enough and readable."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from secrets import token_hex
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from alignvec.serve.api.errors import error_response, unexpected
+from alignvec.serve.errors import BadRequestError, ServeError, TooLargeError, UnauthorizedError
+from alignvec.serve.service import REQUEST, Service
+
+MOST_BYTES = 1_000_000
+ENDPOINTS = (
+    "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/alignment/reload", "/v1/alignment",
+    "/health", "/ready", "/metrics",
+)  # fmt: skip
+REPLIES = ENDPOINTS[:2]
+_log = logging.getLogger("alignvec.serve")
+
+
+class Gate:
+    """ASGI middleware around the whole app."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it in OpenAI's error shape."""
+        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", *ENDPOINTS[5:])):
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        request, status = f"req_{token_hex(12)}", 0
+        REQUEST.set(request)
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request
+            await send(message)
+
+        try:
+            if path.startswith("/v1/"):
+                with self.service.busy():
+                    await self._api(scope, receive, answer)
+            else:
+                await self.app(scope, receive, answer)
+        except Exception as error:
+            if isinstance(error, OSError) and status:  # the client is gone
+                return
+            # the message may hold what the client sent, so only the places and the type are logged
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("request %s failed: %s\n%s", request, type(error).__name__, where)
+            if not status:
+                await unexpected()(scope, receive, answer)
+        finally:
+            self.service.metrics.http.labels(_endpoint(path), status).inc()
+
+    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name: str | None = None
+        try:
+            rules = self.service.rules(_key(Headers(scope=scope)))
+            name = rules.name
+            scope.setdefault("state", {})["rules"] = rules
+            if scope["method"] == "POST":
+                body = await _body(Headers(scope=scope), receive)
+                if scope["path"] in REPLIES:
+                    _check_json(body)
+                receive = _again(body, receive)
+        except ServeError as error:
+            if scope["path"] in REPLIES:
+                self.service.refused(scope["path"], name, error)
+            await error_response(error)(scope, receive, send)
+            return
+        except _ClientGone:
+            return
+        await self.app(scope, receive, send)
+
+
+class _ClientGone(Exception):
+    pass
+
+
+def _endpoint(path: str) -> str:
+    if path.startswith("/v1/models/"):
+        return "/v1/models"
+    return path if path in ENDPOINTS else "other"
+
+
+def _key(headers: Headers) -> str | None:
+    given = headers.get("authorization")
+    if given is None:
+        return None
+    scheme, _, key = given.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise UnauthorizedError("cannot read the Authorization header; send Authorization: Bearer and your key")
+    return key.strip()
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    length = headers.get("content-length", "0")
+    body = bytearray()
+    more = True
+    while more:
+        if len(body) > MOST_BYTES or (length.isdecimal() and int(length[:20]) > MOST_BYTES):
+            raise TooLargeError(f"the body is over {MOST_BYTES} bytes; send a shorter one")
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    if len(body) > MOST_BYTES:
+        raise TooLargeError(f"the body is over {MOST_BYTES} bytes; send a shorter one")
+    return bytes(body)
+
+
+def _check_json(body: bytes) -> None:
+    # this reader refuses what Python's accepts: NaN, halves of surrogate pairs, nesting without end
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadRequestError(f"the body is no valid JSON: {str(error)[:200]}; send a JSON object") from None
+    if not isinstance(value, dict):
+        raise BadRequestError("the body is no JSON object; send one")
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def while_connected(receive: Receive, work: Awaitable[Any], gone: Callable[[], Any]) -> Any:
+    """Result of `work`, which is cancelled when the client goes away; then, what `gone` returns."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.create_task(watch())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return gone()
+    finally:
+        watching.cancel()
+        working.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)

@@ -1,0 +1,53 @@
+"""Knobs that come outside the body: in a header, or in the model's name."""
+
+from pathlib import Path
+
+from alignvec.serve.errors import BadRequestError, UnknownModelError
+
+HEADER = "X-Alignment"
+
+
+def served_name(model: str) -> str:
+    """The name a model is served under: of a folder, the last part of its path."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def header_knobs(text: str) -> dict[str, str]:
+    """Knobs of the header, such as `medical=0.8,legal=avoidance`.
+
+    Raises:
+        BadRequestError: if a part is not name=value, or a name comes twice.
+    """
+    return _knobs(text, HEADER)
+
+
+def model_knobs(model: str, served: str) -> dict[str, str]:
+    """Knobs in a model's name, such as `demo:medical=0.8`.
+
+    Raises:
+        UnknownModelError: if the name before the colon is not the served one, or the knobs cannot be read.
+    """
+    if model == served:
+        return {}
+    if not model.startswith(f"{served}:"):
+        raise UnknownModelError(
+            f"no model named {model[:80]!r} is served; use {served!r}, or {served}:name=value for knobs", param="model"
+        )
+    try:
+        return _knobs(model.removeprefix(f"{served}:"), "model")
+    except BadRequestError as error:
+        raise UnknownModelError(str(error), param="model") from None
+
+
+def _knobs(text: str, where: str) -> dict[str, str]:
+    knobs: dict[str, str] = {}
+    if text.strip() in ("", "base"):
+        return knobs
+    for part in text.split(","):
+        name, equals, value = (x.strip() for x in part.partition("="))
+        if not (name and equals and value):
+            raise BadRequestError(f"cannot read {part.strip()[:40]!r} in {where}; write it like medical=0.5", param=where)
+        if name in knobs:
+            raise BadRequestError(f"{name[:40]!r} comes twice in {where}; name it once", param=where)
+        knobs[name] = value
+    return knobs
