@@ -10,6 +10,8 @@ from alignvec.steer.sampling import Sampling
 from alignvec.vectors.vector import AlignmentVector
 
 Finish = Literal["stop", "length"]
+GONE = 499
+"""Status of a request whose client went away, as in nginx."""
 
 
 @dataclass(frozen=True)

@@ -20,22 +20,33 @@ class Metrics:
     def __init__(self, load: Callable[[], Load]) -> None:
         self.registry = CollectorRegistry()
         self.http = Counter(
-            "alignvec_http_requests", "HTTP requests by endpoint and status", ["endpoint", "status"], registry=self.registry
-        )
-        self.replies = Counter(
-            "alignvec_replies", "Requests for a reply by endpoint and how they ended", ["endpoint", "status"],
+            "alignvec_http_requests",
+            "HTTP requests by endpoint and status",
+            ["endpoint", "status"],
             registry=self.registry,
         )
-        self.tokens = Counter("alignvec_tokens", "Tokens read (in) and generated (out)", ["direction"], registry=self.registry)
+        self.replies = Counter(
+            "alignvec_replies",
+            "Requests for a reply by endpoint and how they ended",
+            ["endpoint", "status"],
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "alignvec_tokens", "Tokens read (in) and generated (out)", ["direction"], registry=self.registry
+        )
         self.clamped = Counter(
             "alignvec_clamped_knobs", "Knobs cut to the usable range", ["vector"], registry=self.registry
         )
         self.first_token = Histogram(
-            "alignvec_first_token_seconds", "Time from a request to its first token", buckets=FIRST_TOKEN,
+            "alignvec_first_token_seconds",
+            "Time from a request to its first token",
+            buckets=FIRST_TOKEN,
             registry=self.registry,
         )
         self.per_token = Histogram(
-            "alignvec_token_seconds", "Mean time per token after the first, by request", buckets=PER_TOKEN,
+            "alignvec_token_seconds",
+            "Mean time per token after the first, by request",
+            buckets=PER_TOKEN,
             registry=self.registry,
         )
         running = Gauge("alignvec_running_requests", "Requests with a row in the batch", registry=self.registry)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from jinja2 import TemplateError
 
 from alignvec.errors import AlignvecError
-from alignvec.serve.ask import Ask, Options, Piece
+from alignvec.serve.ask import GONE, Ask, Options, Piece
 from alignvec.serve.engine.engine import Engine
 from alignvec.serve.engine.request import Job, Step
 from alignvec.serve.errors import BadRequestError, ServeError, TimedOutError, TooLongError, UnavailableError
@@ -32,8 +32,6 @@ __all__ = ["REQUEST", "Ask", "Options", "Piece", "Service"]
 REQUEST: ContextVar[str] = ContextVar("request", default="")
 """Id of the HTTP request being answered."""
 DEFAULT_TOKENS = 512
-GONE = 499
-"""Status of a request whose client went away, as in nginx."""
 _log = logging.getLogger("alignvec.serve")
 
 
@@ -94,7 +92,9 @@ class Service:
                     turns, add_generation_prompt=True, tokenize=True, return_dict=False
                 )
         except TemplateError as error:
-            raise BadRequestError(f"the model's chat template refuses these messages: {error}", param="messages") from None
+            raise BadRequestError(
+                f"the model's chat template refuses these messages: {error}", param="messages"
+            ) from None
         return ids
 
     def text_prompt(self, text: str) -> list[int]:
@@ -124,7 +124,9 @@ class Service:
             AlignvecError: if a vector cannot be read or does not fit model or policy; the old ones stay.
         """
         if self.options.vectors is None:
-            raise BadRequestError("this server was started without places to read vectors from; restart it to change them")
+            raise BadRequestError(
+                "this server was started without places to read vectors from; restart it to change them"
+            )
         vectors = await asyncio.to_thread(self.options.vectors)
         self.policy.check({vector.name: scale_of(vector.card) for vector in vectors})
         await self.engine.reload(vectors)

@@ -1,14 +1,38 @@
 """Every error in OpenAI's shape."""
 
 import math
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from pydantic import BaseModel
+
 from alignvec.errors import AlignvecError
 from alignvec.serve.errors import BadRequestError, ServeError
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Body of every reply but a success."""
+
+    error: ErrorDetail
+
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": "error in OpenAI's shape", "model": ErrorBody}
+    for status in (400, 401, 403, 404, 413, 422, 429, 503, 504)
+}
 
 
 def error_response(error: AlignvecError) -> Response:

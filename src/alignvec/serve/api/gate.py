@@ -1,11 +1,8 @@
 """What every request passes first: an id, its key, and a body that is small enough and readable."""
 
-import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
 from secrets import token_hex
-from typing import Any
 
 from pydantic_core import from_json
 from starlette.datastructures import Headers, MutableHeaders
@@ -143,22 +140,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-async def while_connected(receive: Receive, work: Awaitable[Any], gone: Callable[[], Any]) -> Any:
-    """Result of `work`, which is cancelled when the client goes away; then, what `gone` returns."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    working, watching = asyncio.ensure_future(work), asyncio.create_task(watch())
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        return gone()
-    finally:
-        watching.cancel()
-        working.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)

@@ -46,7 +46,9 @@ def _knobs(text: str, where: str) -> dict[str, str]:
     for part in text.split(","):
         name, equals, value = (x.strip() for x in part.partition("="))
         if not (name and equals and value):
-            raise BadRequestError(f"cannot read {part.strip()[:40]!r} in {where}; write it like medical=0.5", param=where)
+            raise BadRequestError(
+                f"cannot read {part.strip()[:40]!r} in {where}; write it like medical=0.5", param=where
+            )
         if name in knobs:
             raise BadRequestError(f"{name[:40]!r} comes twice in {where}; name it once", param=where)
         knobs[name] = value

@@ -10,9 +10,10 @@ import gradio as gr
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
+from alignvec.serve.merged import merged
 from alignvec.serve.page import presets, snippets
 from alignvec.serve.page.meter import meter_html, question_html
-from alignvec.serve.page.replies import applied, plain, remark, reply, together
+from alignvec.serve.page.replies import applied, plain, remark, reply
 
 if TYPE_CHECKING:
     from alignvec.serve.service import Service
@@ -40,7 +41,7 @@ class Events:
             setting = applied(self._service, key, self._knobs(values))
             note = notice(remark(setting))
             yield ["", [*messages, {"role": "assistant", "content": "…"}], note]
-            async with aclosing(reply(self._service, key, messages, setting)) as texts:  # type: ignore[type-var]
+            async with aclosing(reply(self._service, key, messages, setting)) as texts:
                 async for text in texts:
                     yield ["", [*messages, {"role": "assistant", "content": text}], note]
         except AlignvecError as error:
@@ -55,8 +56,10 @@ class Events:
             asked = [{"role": "user", "content": question}]
             replies = [reply(self._service, key, asked, setting) for setting in settings]
             yield [*_both(question, ("", "")), notice("; ".join(remarks))]
-            async with aclosing(together(replies)) as texts:  # type: ignore[type-var]
-                async for both in texts:
+            both = ["", ""]
+            async with aclosing(merged(replies)) as texts:
+                async for place, text in texts:
+                    both[place] = text
                     yield [*_both(question, both), notice("; ".join(remarks))]
         except AlignvecError as error:
             yield [gr.skip(), gr.skip(), notice(error)]

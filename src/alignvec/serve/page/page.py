@@ -111,10 +111,10 @@ def _compare(events: Events, a: Panel, b: Panel, key: gr.Textbox, notice: gr.HTM
 
 
 def _replies(place: str, placeholder: str) -> gr.Chatbot:
-    # no tags: what the model writes is text, not HTML of ours
+    # as the model wrote it: Markdown could load pictures from elsewhere
     return gr.Chatbot(
         show_label=False, label=f"Replies ({place})", elem_id=place, height="min(56vh, 32rem)", buttons=["copy"],
-        feedback_options=None, latex_delimiters=[], allow_tags=False, placeholder=placeholder,
+        feedback_options=None, render_markdown=False, placeholder=placeholder,
     )  # fmt: skip
 
 

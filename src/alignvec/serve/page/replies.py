@@ -1,7 +1,6 @@
 """From a chat and sliders to streamed text, through the same admission, limits and batch as the API."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ def remark(setting: Setting) -> str:
 
 async def reply(
     service: "Service", key: str | None, messages: Sequence[Mapping[str, str]], setting: Setting
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Text of the reply so far, each time that it has grown; closing it frees the request's row.
 
     Raises:
@@ -61,35 +60,6 @@ async def reply(
         async for piece in pieces:
             text += piece.text
             yield text
-
-
-async def together(replies: Sequence[AsyncIterator[str]]) -> AsyncIterator[list[str]]:
-    """The texts so far of replies that are generated at the same time; closing it closes them all.
-
-    Raises:
-        ServeError: if one of them fails; the others are closed.
-    """
-    texts = [""] * len(replies)
-    news: asyncio.Queue[tuple[int, str | None]] = asyncio.Queue()
-
-    async def follow(place: int) -> None:
-        async with aclosing(replies[place]) as texts_so_far:  # type: ignore[type-var]
-            async for text in texts_so_far:
-                news.put_nowait((place, text))
-
-    tasks = [asyncio.create_task(follow(place)) for place in range(len(replies))]
-    for place, task in enumerate(tasks):
-        task.add_done_callback(lambda _, place=place: news.put_nowait((place, None)))  # type: ignore[misc]
-    try:
-        for _ in tasks:
-            while (found := await news.get())[1] is not None:
-                texts[found[0]] = found[1] or ""
-                yield list(texts)
-            tasks[found[0]].result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def plain(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -1,0 +1,83 @@
+"""`alignvec serve`: one model for many audiences, over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignvec.cli.common import DeviceOption, DtypeOption, ModelOption, OtherBaseOption, VectorsOption, vector_places
+
+
+def serve(
+    model: ModelOption = "demo",
+    vectors: VectorsOption = None,
+    host: Annotated[str, typer.Option("--host", help="address to serve at; others than loopback need --policy")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 8000,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="policy.yaml: API keys and what they may do; default: loopback only")
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="append one JSON line per request: who used which knobs when")
+    ] = None,
+    audit_prompts: Annotated[
+        bool, typer.Option("--audit-prompts", help="with the text of prompts and replies")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="refuse knobs outside the usable range instead of cutting them")
+    ] = False,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="requests generated at the same time")] = 16,
+    queue: Annotated[int, typer.Option("--queue", min=0, help="requests that wait; more are refused")] = 64,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", min=16, help="tokens of prompt and reply; default: the model's, up to 2048"),
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="seconds a request may take")] = 300,
+    drain: Annotated[float, typer.Option("--drain", min=0, help="seconds running replies get at the end")] = 60,
+    no_page: Annotated[bool, typer.Option("--no-page", help="serve the API only, without the page at /")] = False,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    allow_other_base: OtherBaseOption = False,
+) -> None:
+    """Serve a model over an OpenAI-compatible API, with knobs per request and a page to turn them."""
+    from alignvec.errors import ConfigError
+    from alignvec.serve.run import bind, require_loopback
+
+    require_loopback(host, policy)
+    if audit_prompts and audit is None:
+        raise ConfigError("--audit-prompts needs a file for the audit log; give --audit")
+    from alignvec import models
+    from alignvec.serve.api.knobs import served_name
+    from alignvec.serve.engine.engine import Engine, EngineSettings
+    from alignvec.serve.metrics import Metrics
+    from alignvec.serve.policy.audit import AuditLog
+    from alignvec.serve.policy.limits import RateLimits
+    from alignvec.serve.policy.policy import load_policy, open_policy
+    from alignvec.serve.run import serve as run
+    from alignvec.serve.service import Options, Service
+    from alignvec.steer.scale import scale_of
+    from alignvec.vectors.store import load_vector
+    from alignvec.vectors.vector import AlignmentVector
+
+    def read() -> list[AlignmentVector]:
+        return [load_vector(place) for place in vector_places(vectors).values()]
+
+    rules = load_policy(policy) if policy else open_policy()
+    loaded = read()
+    rules.check({vector.name: scale_of(vector.card) for vector in loaded})
+    log = AuditLog(audit, audit_prompts)
+    bound = bind(host, port)
+    base = models.load(model, dtype=dtype, device=device)
+    settings = EngineSettings(
+        max_batch=max_batch,
+        queue=queue,
+        context=context or min(base.context_length, 2048),
+        allow_other_base=allow_other_base,
+    )
+    engine = Engine(base, loaded, settings)
+    options = Options(served_name(model), strict=strict, timeout=timeout, vectors=read, page=not no_page)
+    service = Service(engine, rules, RateLimits(), log, Metrics(engine.load), options)
+    names = ", ".join(engine.scales) or "none"
+    said = f"policy {policy}" if policy else "no policy: loopback only"
+    run(service, bound, drain=drain, ready=f"model {options.model}; vectors {names}; {said}")

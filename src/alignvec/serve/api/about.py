@@ -1,0 +1,105 @@
+"""What is served: models, vectors, and whether the server is well."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from alignvec.serve.api.errors import ERRORS
+from alignvec.serve.api.knobs import model_knobs
+from alignvec.serve.errors import BadRequestError, ForbiddenError, UnknownModelError
+from alignvec.serve.policy.rules import usable_range
+from alignvec.serve.service import Service
+
+PRECEDENCE = (
+    "alignment in the body, then the header X-Alignment, then the model's name, then the key's defaults, then the "
+    "base; each vector by itself; what the key's policy forces always holds"
+)
+
+
+def about_router(service: Service) -> APIRouter:
+    """Routes of models and vectors."""
+    router = APIRouter(prefix="/v1", responses=ERRORS)
+    served = service.options.model
+
+    @router.get("/models")
+    async def models() -> dict[str, Any]:
+        """The base model, and one entry for each level of each vector."""
+        levels = [f"{served}:{s.name}={level}" for s in service.engine.scales.values() for level in s.levels]
+        return {"object": "list", "data": [_model(name) for name in (served, *levels)]}
+
+    @router.get("/models/{name:path}")
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        """One model, with any knobs in its name."""
+        try:
+            service.setting(request.state.rules, [model_knobs(name, served)])
+        except (BadRequestError, ForbiddenError) as error:
+            raise UnknownModelError(str(error), param="model") from None
+        return _model(name)
+
+    @router.get("/alignment")
+    async def alignment() -> dict[str, Any]:
+        """Vectors, what their positions mean, and what was measured."""
+        return _alignment(service)
+
+    @router.post("/alignment/reload")
+    async def reload(request: Request) -> dict[str, Any]:
+        """Read the vectors again; running requests finish with the old ones. For admin keys."""
+        if not request.state.rules.admin:
+            raise ForbiddenError("only an admin key may reload vectors; use one with admin: true in the policy")
+        await service.reload()
+        return _alignment(service)
+
+    return router
+
+
+def health_router(service: Service) -> APIRouter:
+    """Routes for whoever watches the server; they need no key."""
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @router.get("/ready", responses={503: ERRORS[503]})
+    async def ready() -> dict[str, str]:
+        """Requests can be answered."""
+        service.require_ready()
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "alignvec"}
+
+
+def _alignment(service: Service) -> dict[str, Any]:
+    cards, scales = service.engine.cards, service.engine.scales
+    vectors = [
+        {
+            "name": name,
+            "domain": cards[name].domain,
+            "levels": dict(scale.levels),
+            "usable_range": scale.usable,
+            "applied_range": usable_range(scale),
+            "percent_curve": [list(point) for point in scale.curve],
+            "calibration": measured.model_dump(mode="json") if (measured := cards[name].measured) else None,
+            "spillover": None,
+            "licence": cards[name].licence,
+        }
+        for name, scale in scales.items()
+    ]
+    return {
+        "object": "list",
+        "model": service.options.model,
+        "data": vectors,
+        "strict": service.options.strict,
+        "precedence": PRECEDENCE,
+    }

@@ -1,0 +1,53 @@
+"""The whole server as one ASGI app: the API, and the page at /."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from alignvec.serve.api.about import about_router, health_router
+from alignvec.serve.api.errors import add_handlers
+from alignvec.serve.api.gate import Gate
+from alignvec.serve.api.replies import replies_router
+from alignvec.serve.service import Service
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+
+
+def create_app(service: Service) -> FastAPI:
+    """The app that serves one model."""
+    app = FastAPI(
+        title="alignvec",
+        version=version("alignvec"),
+        description="OpenAI-compatible, with preference knobs per request.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    add_handlers(app)
+    routers = [replies_router(service), about_router(service), health_router(service)]
+    for router in routers:
+        app.include_router(router)
+
+    # The page takes every other path; those of the API that do not exist must not end there.
+    @app.api_route("/v1/{rest:path}", methods=METHODS, include_in_schema=False)
+    async def unknown(request: Request) -> Response:
+        own = [route for router in routers for route in router.routes]
+        methods = {
+            method
+            for route in own
+            if route.matches({**request.scope, "path_params": {}})[0] == Match.PARTIAL
+            for method in getattr(route, "methods", ())
+        }
+        if methods:
+            raise HTTPException(405, "method not allowed", {"allow": ", ".join(sorted(methods))})
+        raise HTTPException(404, "no such endpoint")
+
+    if service.options.page:
+        from alignvec.serve.page.page import mount
+
+        app = mount(app, service)
+    app.add_middleware(Gate, service=service)
+    return app

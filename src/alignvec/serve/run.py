@@ -1,0 +1,125 @@
+"""The server's process: its address, its start, and an end that lets running replies finish."""
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from alignvec.errors import ConfigError
+from alignvec.serve.app import create_app
+from alignvec.serve.service import Service
+
+POLL = 0.1
+"""Seconds between two looks at whether all replies are finished; also what the last bytes get to be sent."""
+KEEP_ALIVE = 30
+
+
+def require_loopback(host: str, policy: Path | None) -> None:
+    """Check that a server without a policy is reached from this machine only.
+
+    Raises:
+        ConfigError: if it would be reached from others.
+    """
+    if policy is None and not _is_loopback(host):
+        raise ConfigError(
+            f"without a policy everything is allowed, so the server binds to loopback only, not to {host}; "
+            "give --policy, or leave out --host"
+        )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket of this address; it does not listen yet, so that nobody waits for a model that still loads.
+
+    Raises:
+        ConfigError: if the address is taken or not this machine's.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        # Two sockets may be bound with SO_REUSEADDR as long as neither listens: only listening says who is first.
+        bound.listen(0)
+    except (OSError, OverflowError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot serve at {host} port {port}: {cause}; choose another --port or --host") from None
+    return bound
+
+
+def serve(service: Service, bound: socket.socket, *, drain: float, ready: str) -> None:
+    """Serve until SIGTERM or SIGINT, then let running replies finish.
+
+    Args:
+        service: its engine is started, and stopped at the end.
+        bound: see `bind`.
+        drain: seconds that running replies get.
+        ready: what is said on stderr, after the address, when the server listens.
+    """
+    service.engine.start()
+    try:
+        config = uvicorn.Config(
+            create_app(service),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
+        host, port = bound.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        _Server(config, service, drain, f"serving http://{shown}:{port} ({ready})").run(sockets=[bound])
+    finally:
+        service.engine.stop()
+        service.audit.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, drain: float, ready: str) -> None:
+        super().__init__(config)
+        self._service, self._drain, self._ready = service, drain, ready
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self._ready, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signal once more at its end, so that the process would not exit with 0
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        yield
+
+    def _on_signal(self, number: int) -> None:
+        if self.should_exit:
+            os._exit(128 + number)
+        self.should_exit = self._service.draining = True
+        waiting = f"finishing {self._service.active} running requests" if self._service.active else "bye"
+        print(f"stopping: {waiting}", file=sys.stderr, flush=True)
+        self._draining = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._drain
+        while self._service.active and loop.time() < end:
+            await asyncio.sleep(POLL)
+        await asyncio.sleep(POLL)
+        self.force_exit = True  # idle and page connections must not hold back the end
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._on_signal(sig)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
