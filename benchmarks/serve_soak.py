@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,19 +149,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--url", help="a running server without a policy; default: one is started")
     chosen = parser.parse_args()
-    with policy("load", "admin") as (path, keys):
-        with serving(chosen.url, "--vectors", str(VECTORS), "--policy", str(path)) as server:
-            known = recorded(server, keys[0], chosen.new_tokens)
-            full = [chat_probe(q, s, model="demo", max_tokens=chosen.new_tokens) for q, s, _ in known] * 2
-            capacity = summarize(burst(server.url, full, key=keys[0])).requests_per_s
-            rate = chosen.overload * capacity
-            count = max(1, round(rate * 60 * chosen.minutes))
-            print(f"capacity {capacity:.2f}/s; {count} requests", file=sys.stderr)
-            stay = 2 * len(full) / capacity
-            probes, wanted = load_of(known, count, chosen.new_tokens, stay, random.Random(chosen.seed))
-            due = poisson_arrivals(rate, count, seed=chosen.seed)
-            outcomes, samples, statuses = asyncio.run(soak(server, keys, probes, due, chosen.reload_every))
-            after = in_turn(server.url, full[: len(known)], key=keys[0])
+    with ExitStack() as stack:
+        path, keys = stack.enter_context(policy("load", "admin"))
+        server = stack.enter_context(serving(chosen.url, "--vectors", str(VECTORS), "--policy", str(path)))
+        known = recorded(server, keys[0], chosen.new_tokens)
+        full = [chat_probe(q, s, model="demo", max_tokens=chosen.new_tokens) for q, s, _ in known] * 2
+        capacity = summarize(burst(server.url, full, key=keys[0])).requests_per_s
+        rate = chosen.overload * capacity
+        count = max(1, round(rate * 60 * chosen.minutes))
+        print(f"capacity {capacity:.2f}/s; {count} requests", file=sys.stderr)
+        stay = 2 * len(full) / capacity
+        probes, wanted = load_of(known, count, chosen.new_tokens, stay, random.Random(chosen.seed))
+        due = poisson_arrivals(rate, count, seed=chosen.seed)
+        outcomes, samples, statuses = asyncio.run(soak(server, keys, probes, due, chosen.reload_every))
+        after = in_turn(server.url, full[: len(known)], key=keys[0])
     bad = [one for one in outcomes if wanted[one.probe.nonce] is None]
     refused = [one for one in outcomes if one.status == 429]
     print(

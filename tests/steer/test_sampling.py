@@ -88,3 +88,13 @@ def test_the_repetition_penalty_counts_the_reply_and_not_the_prompt() -> None:
 def test_values_that_cannot_work_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(values))):
         Sampling.model_validate(values)
+
+
+@pytest.mark.parametrize("spread", [0.05, 1.0, 6.0])  # the first has no small nucleus among 4,000 tokens
+def test_a_nucleus_is_the_fewest_tokens_that_reach_the_share(spread: float) -> None:
+    scores = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * spread
+    sampling = Sampling(temperature=1, top_p=0.9, repetition_penalty=1)
+    kept = logits_processors(sampling, [[1], [2]], 0)(torch.zeros(2, 0, dtype=torch.long), scores).isfinite()
+    for row, mask in zip(scores.double().softmax(-1), kept, strict=True):
+        assert row[mask].sum() >= 0.9 - 1e-5 and row[mask].sum() - row[mask].min() < 0.9 + 1e-5
+        assert row[mask].min() >= row[~mask].max()

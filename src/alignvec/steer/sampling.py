@@ -48,7 +48,6 @@ def logits_processors(sampling: Sampling, prompts: Sequence[Sequence[int]], prom
         LogitsProcessorList,
         RepetitionPenaltyLogitsProcessor,
         TemperatureLogitsWarper,
-        TopPLogitsWarper,
     )
 
     steps: list[Any] = []
@@ -57,9 +56,32 @@ def logits_processors(sampling: Sampling, prompts: Sequence[Sequence[int]], prom
     if sampling.temperature > 0:
         steps.append(TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_p < 1:
-            steps.append(TopPLogitsWarper(sampling.top_p))
+            steps.append(_Nucleus(sampling.top_p))
         steps.append(_GumbelNoise([_row_seed(sampling.seed, prompt) for prompt in prompts]))
     return LogitsProcessorList(steps)
+
+
+class _Nucleus:
+    """Keeps the fewest tokens whose probabilities add up to a share.
+
+    They are nearly always among the likeliest few hundred, which are found in a tenth of the time that sorting a
+    vocabulary takes.
+    """
+
+    LIKELIEST = 512
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        probabilities = scores.softmax(dim=-1)
+        for count in (min(self.LIKELIEST, scores.shape[-1]), scores.shape[-1]):
+            likeliest, tokens = probabilities.topk(count, dim=-1)
+            before = likeliest.cumsum(dim=-1) - likeliest
+            if (before[:, -1] >= self._share).all():
+                break
+        dropped = torch.ones_like(scores, dtype=torch.bool).scatter(-1, tokens, before >= self._share)
+        return scores.masked_fill(dropped, -torch.inf)
 
 
 class _GumbelNoise:

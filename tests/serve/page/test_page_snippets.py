@@ -12,7 +12,7 @@ import pytest
 from alignvec.errors import AlignvecError
 from alignvec.serve.page import presets, snippets
 from alignvec.serve.page.meter import meter_html
-from alignvec.serve.page.replies import plain
+from alignvec.serve.page.replies import plain, shown
 from alignvec.serve.page.sliders import bounds, positions, scale_html, step
 from alignvec.steer.scale import Scale
 
@@ -117,3 +117,10 @@ def test_a_chat_of_parts_becomes_plain_messages() -> None:
         {"role": "user", "content": "ab"},
         {"role": "assistant", "content": "c"},
     ]
+
+
+@pytest.mark.parametrize("text", [NASTY, "<b>&amp;&lt;", "a & b &nbsp;"])
+def test_a_text_is_the_same_after_it_was_shown(text: str) -> None:
+    said = shown([{"role": "assistant", "content": text}])
+    assert "<" not in said[0]["content"]
+    assert plain(said) == [{"role": "assistant", "content": text}]

@@ -88,7 +88,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_moving_a_slider_changes_the_reply_of_the_same_chat(opened: Callable[..., Any]) -> None:
     page = opened()
-    assert "I</b> was asked why? under base with 1 messages" in ask(page, "why?")
+    assert "<b>I</b> was asked a <b> & &lt;? under base with 1 messages" in ask(page, "a <b> & &lt;?")
     page.click(EXPERT)
     assert "asked why? under medical=1 with 3 messages" in ask(page, "why?")
     assert reading(page) == "expert"
@@ -139,7 +139,7 @@ def test_stop_and_closing_the_page_free_the_row(opened: Callable[..., Any], serv
     page.fill("#question-chat textarea", "long?")
     page.press("#question-chat textarea", "Enter")
     until(lambda: service.running == 1)
-    page.wait_for_selector("#chat .bot.message :text('<b>I</b>')")
+    page.wait_for_selector("#chat .bot.message :text('I')")
     if how == "stop":
         page.click("#stop-chat")
     else:
@@ -187,7 +187,7 @@ def test_the_meter_follows_the_knobs(opened: Callable[..., Any]) -> None:
 def test_snippets_are_copied_with_and_without_a_clipboard(opened: Callable[..., Any], allowed: bool) -> None:
     page = opened(permissions=["clipboard-read", "clipboard-write"])
     if not allowed:
-        page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')) }")
     page.click(EXPERT)
     page.fill("#question-chat textarea", "it's $5 `now`")
     page.click("#tab-code-button")
@@ -325,6 +325,4 @@ def test_everything_has_a_name_and_shows_its_focus(opened: Callable[..., Any]) -
         if found:
             assert found[1] != "none" and found[2] >= 2, json.dumps(found)
             seen.add(found[0])
-    assert {"reset-a", "set medical to expert, 1", "range slider for medical", "send-chat"} <= seen | {
-        "range slider for medical"
-    }
+    assert {"reset-a", "set medical to expert, 1", "send-chat", "tab-compare-button", "preset-load"} <= seen

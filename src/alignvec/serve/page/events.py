@@ -13,7 +13,7 @@ from alignvec.errors import AlignvecError
 from alignvec.serve.merged import merged
 from alignvec.serve.page import presets, snippets
 from alignvec.serve.page.meter import meter_html, question_html
-from alignvec.serve.page.replies import applied, plain, remark, reply
+from alignvec.serve.page.replies import applied, plain, remark, reply, shown
 
 if TYPE_CHECKING:
     from alignvec.serve.service import Service
@@ -40,12 +40,12 @@ class Events:
         try:
             setting = applied(self._service, key, self._knobs(values))
             note = notice(remark(setting))
-            yield ["", [*messages, {"role": "assistant", "content": "…"}], note]
+            yield ["", shown([*messages, {"role": "assistant", "content": "…"}]), note]
             async with aclosing(reply(self._service, key, messages, setting)) as texts:
                 async for text in texts:
-                    yield ["", [*messages, {"role": "assistant", "content": text}], note]
+                    yield ["", shown([*messages, {"role": "assistant", "content": text}]), note]
         except AlignvecError as error:
-            yield [question, plain(history), notice(error)]
+            yield [question, shown(plain(history)), notice(error)]
 
     async def compare(self, question: str, key: str, *values: float) -> AsyncIterator[list[Any]]:
         """Stream both replies at once; yields the chats of A and B, and the notice. A's sliders come first."""
@@ -130,7 +130,8 @@ class Events:
 
 
 def _both(question: str, replies: Sequence[str]) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": question}, {"role": "assistant", "content": text or "…"}] for text in replies]
+    asked = {"role": "user", "content": question}
+    return [shown([asked, {"role": "assistant", "content": text or "…"}]) for text in replies]
 
 
 def notice(what: AlignvecError | str) -> str:

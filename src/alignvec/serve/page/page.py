@@ -113,7 +113,7 @@ def _compare(events: Events, a: Panel, b: Panel, key: gr.Textbox, notice: gr.HTM
 def _replies(place: str, placeholder: str) -> gr.Chatbot:
     # as the model wrote it: Markdown could load pictures from elsewhere
     return gr.Chatbot(
-        show_label=False, label=f"Replies ({place})", elem_id=place, height="min(56vh, 32rem)", buttons=["copy"],
+        show_label=False, label=f"Replies ({place})", elem_id=place, height="min(56vh, 32rem)", buttons=[],
         feedback_options=None, render_markdown=False, placeholder=placeholder,
     )  # fmt: skip
 

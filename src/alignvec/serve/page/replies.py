@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
 from alignvec.serve.ask import Ask
@@ -62,9 +63,14 @@ async def reply(
             yield text
 
 
+def shown(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Messages for Gradio's chat, which takes texts for HTML even where Markdown is off; `plain` undoes it."""
+    return [{"role": message["role"], "content": escape(message["content"])} for message in messages]
+
+
 def plain(history: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Messages of Gradio's chat, whose contents are texts or lists of parts, with plain texts."""
-    return [{"role": message["role"], "content": _text(message["content"])} for message in history]
+    """Messages of Gradio's chat, whose contents are texts or lists of parts, as they were before `shown`."""
+    return [{"role": message["role"], "content": unescape(_text(message["content"]))} for message in history]
 
 
 def _text(content: Any) -> str:
