@@ -87,12 +87,19 @@ def load_of(
 
 
 def is_wrong(outcome: Outcome, text: str | None) -> bool:
-    """Whether a reply is another client's: other text (or, cut short, another beginning), or another nonce."""
-    if outcome.echoed and outcome.echoed != outcome.probe.nonce:
-        return True
+    """Whether a reply is another request's: it has another text or, cut short, another beginning."""
     if text is None:
-        return False
+        return bool(outcome.text)
     return outcome.text != text if outcome.kind == "answered" else not text.startswith(outcome.text)
+
+
+def nonce_of(outcome: Outcome) -> str:
+    """Whose nonce came back; a server that makes ids of its own gives `nobody's`, and texts alone tell."""
+    if outcome.echoed is None:
+        return "none"
+    if outcome.echoed == outcome.probe.nonce:
+        return "own"
+    return "another's" if outcome.echoed.startswith("soak-") else "nobody's"
 
 
 async def watch(pid: int, samples: list[tuple[float, float]], every: float) -> None:
@@ -172,7 +179,7 @@ def main() -> None:
                 "crashes": 0,  # `serving` ends the benchmark if the server's process has ended
                 "without_an_answer": sum(one.kind in UNANSWERED for one in outcomes) + count - len(outcomes),
                 "wrong_replies": sum(is_wrong(one, wanted[one.probe.nonce]) for one in outcomes),
-                "nonces_echoed": sum(one.echoed == one.probe.nonce for one in outcomes),
+                "nonces": dict(Counter(nonce_of(one) for one in outcomes)),
                 "bad_requests": dict(Counter(str(one.status) for one in bad)),
                 "5xx": sum((one.status or 0) >= 500 for one in outcomes),
                 "refused_without_retry_after": sum(one.retry_after is None for one in refused),

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from alignvec.cli.ask import ask
+from alignvec.cli.bench_serve import bench_serve
 from alignvec.cli.chat import chat
 from alignvec.cli.compare import compare
 from alignvec.cli.compress import compress
@@ -18,6 +19,7 @@ from alignvec.cli.key import key
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
 from alignvec.cli.push import push
+from alignvec.cli.serve import serve
 from alignvec.cli.sweep import sweep
 from alignvec.cli.train import train
 from alignvec.cli.verify import verify
@@ -34,7 +36,7 @@ app = typer.Typer(
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, extract, compress, merge, export, convert)
 USE = (demo, ask, chat, sweep, inspect, compare, verify, pull, push)
-SERVE = (key,)
+SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):
     app.command()(command)
 app.add_typer(data, name="data")

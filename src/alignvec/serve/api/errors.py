@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-
-from pydantic import BaseModel
 
 from alignvec.errors import AlignvecError
 from alignvec.serve.errors import BadRequestError, ServeError

@@ -84,7 +84,7 @@ def replies_router(service: Service) -> APIRouter:
                         text=text,
                         endpoint=endpoint,
                         model=body.model,
-                    )  # fmt: skip
+                    )
                     for ids, text in await prompts()
                 ]
             except AlignvecError as error:
