@@ -116,9 +116,9 @@ def main() -> None:
                 shots = train[:3] if chosen.shared else train[3 * number : 3 * number + 3]
                 text = filler(tokenizer, length)
                 for way in WAYS:
-                    mark = "" if chosen.shared else f"{number} {way} {length}. "
+                    mark = "" if chosen.shared else f"{number}{way[0]} "
                     system = mark + text if length else ""
-                    told = instruction if chosen.shared else mark + instruction
+                    told = instruction if length else mark + instruction  # the mark comes once
                     one = probe(way, system, row.query, told, shots, chosen)
                     found = costs(answered(in_turn(server.url, [one]))[0], chosen.new_tokens)
                     if number:  # the first round warms up

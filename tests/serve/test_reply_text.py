@@ -1,5 +1,6 @@
 """Text from tokens, held against cutting the whole text."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def cut_at_first_stop(text: str, stops: list[str]) -> str:
 
 def cut(raw: bytes, places: list[int]) -> list[bytes]:
     marks = sorted({0, len(raw), *(p % (len(raw) + 1) for p in places)})
-    return [raw[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [raw[a:b] for a, b in pairwise(marks)]
 
 
 @settings(max_examples=400, derandomize=True, deadline=None)

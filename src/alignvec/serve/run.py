@@ -36,7 +36,7 @@ def require_loopback(host: str, policy: Path | None) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket of this address; it does not listen yet, so that nobody waits for a model that still loads.
+    """A listening socket of this address: a taken port is told before a model is loaded.
 
     Raises:
         ConfigError: if the address is taken or not this machine's.
@@ -89,6 +89,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(self._ready, file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves this out then, and prints a traceback instead
+            await self.lifespan.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -142,7 +142,7 @@ def test_wrong_headers(url: str, value: str) -> None:
     assert_refused(httpx2.post(url + CHAT, json=GOOD, headers=headers), 400)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", ["Basic abc", "Bearer", "Bearer ", "\xff"])
+@pytest.mark.parametrize("value", ["Basic abc", "Bearer", "\xff"])
 def test_wrong_authorization(url: str, value: str) -> None:
     headers = {"Authorization": value.encode("latin-1")}
     assert_refused(httpx2.post(url + CHAT, json=GOOD, headers=headers), 401)  # type: ignore[arg-type]
@@ -157,10 +157,11 @@ def test_what_fails_is_logged_without_its_message(
     tiny: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Service, messages: Any) -> list[int]:
-        raise RuntimeError(f"secret {messages}")
+        raise RuntimeError(str(messages))
 
     monkeypatch.setattr(Service, "chat_prompt", broken)
     with served(make_service(ScriptedEngine(tiny))) as url:
-        assert_refused(httpx2.post(url + CHAT, json=GOOD), 500)
+        private = GOOD | {"messages": [{"role": "user", "content": "my illness"}]}
+        assert_refused(httpx2.post(url + CHAT, json=private, headers={"Authorization": "Bearer mine"}), 500)
     assert "RuntimeError" in caplog.text and "chat_prompt" in caplog.text
-    assert "secret" not in caplog.text
+    assert "illness" not in caplog.text and "Bearer" not in caplog.text

@@ -244,7 +244,7 @@ def test_reload(engine: ScriptedEngine, make_vector: Any) -> None:
     def read() -> Any:
         if isinstance(found[0], Exception):
             raise found[0]
-        return found
+        return list(found)
 
     from alignvec.errors import VectorError
 

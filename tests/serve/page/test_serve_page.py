@@ -100,6 +100,7 @@ def test_moving_a_slider_changes_the_reply_of_the_same_chat(opened: Callable[...
     page.click("#reset-a")
     page.wait_for_function("document.querySelector('#panel-a .reading').innerText === 'generic'")
     page.click("#clear")
+    page.wait_for_selector("#chat .bot.message", state="detached")
     assert "under base with 1 messages" in ask(page, "again?")
 
 
