@@ -26,6 +26,9 @@ bench: install
 	$(BIN)/python benchmarks/knob_turn.py
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/data_build.py
+	$(BIN)/python benchmarks/serve.py --bare-option=--no-vectors
+	$(BIN)/python benchmarks/serve_prompting.py
+	$(BIN)/python benchmarks/serve_peft.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from alignvec.cli.common import DeviceOption, DtypeOption, ModelOption, OtherBas
 def serve(
     model: ModelOption = "demo",
     vectors: VectorsOption = None,
+    no_vectors: Annotated[bool, typer.Option("--no-vectors", help="serve the base alone, to compare with")] = False,
     host: Annotated[str, typer.Option("--host", help="address to serve at; others than loopback need --policy")] = (
         "127.0.0.1"
     ),
@@ -45,6 +46,8 @@ def serve(
     from alignvec.serve.run import bind, require_loopback
 
     require_loopback(host, policy)
+    if no_vectors and vectors:
+        raise ConfigError("--no-vectors and --vectors exclude each other; give one of them")
     if audit_prompts and audit is None:
         raise ConfigError("--audit-prompts needs a file for the audit log; give --audit")
     from alignvec import models
@@ -61,7 +64,7 @@ def serve(
     from alignvec.vectors.vector import AlignmentVector
 
     def read() -> list[AlignmentVector]:
-        return [load_vector(place) for place in vector_places(vectors).values()]
+        return [] if no_vectors else [load_vector(place) for place in vector_places(vectors).values()]
 
     rules = load_policy(policy) if policy else open_policy()
     loaded = read()

@@ -139,7 +139,8 @@ class Service:
                 or later.
         """
         tally = _Tally(ask.n)
-        status, code = 500, "internal_error"
+        status: int = 500
+        code: str | None = "internal_error"
         with self.busy():
             try:
                 self._admit(ask, rules)

@@ -25,6 +25,7 @@ class ReplyText:
         self._tokenizer = tokenizer
         self._stop = stop
         self._held = ""
+        self._sent = 0
         self._restart(list(prompt[-1:]))
 
     def push(self, token: int) -> str:

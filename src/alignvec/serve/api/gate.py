@@ -1,6 +1,7 @@
 """What every request passes first: an id, its key, and a body that is small enough and readable."""
 
 import logging
+import re
 import traceback
 from secrets import token_hex
 
@@ -13,6 +14,8 @@ from alignvec.serve.errors import BadRequestError, ServeError, TooLargeError, Un
 from alignvec.serve.service import REQUEST, Service
 
 MOST_BYTES = 1_000_000
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""A request's id that a client may choose, to find it again in the audit log."""
 ENDPOINTS = (
     "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/alignment/reload", "/v1/alignment",
     "/health", "/ready", "/metrics",
@@ -34,7 +37,8 @@ class Gate:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        request, status = f"req_{token_hex(12)}", 0
+        given = Headers(scope=scope).get("x-request-id", "")
+        request, status = given if REQUEST_ID.fullmatch(given) else f"req_{token_hex(12)}", 0
         REQUEST.set(request)
 
         async def answer(message: Message) -> None:
