@@ -41,6 +41,10 @@ class ScriptedEngine:
         return {vector.name: scale_of(vector.card) for vector in self.vectors}
 
     @property
+    def loaded(self) -> "ScriptedEngine":
+        return self
+
+    @property
     def cards(self) -> Mapping[str, Card]:
         return {vector.name: vector.card for vector in self.vectors}
 

@@ -98,3 +98,11 @@ def test_a_nucleus_is_the_fewest_tokens_that_reach_the_share(spread: float) -> N
     for row, mask in zip(scores.double().softmax(-1), kept, strict=True):
         assert row[mask].sum() >= 0.9 - 1e-5 and row[mask].sum() - row[mask].min() < 0.9 + 1e-5
         assert row[mask].min() >= row[~mask].max()
+
+
+@pytest.mark.parametrize("share", [1e-300, 1e-46, 1e-6])
+def test_the_smallest_nucleus_is_the_likeliest_token(share: float) -> None:
+    scores = torch.tensor([[0.0, 3.0, 1.0]])
+    sampling = Sampling(temperature=1, top_p=share, repetition_penalty=1)
+    kept = logits_processors(sampling, [[1]], 0)(torch.zeros(1, 0, dtype=torch.long), scores).isfinite()
+    assert kept.tolist() == [[False, True, False]]

@@ -7,9 +7,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from alignvec.errors import AlignvecError
 from alignvec.serve.api.about import about_router, health_router
 from alignvec.serve.api.errors import add_handlers
-from alignvec.serve.api.gate import Gate
+from alignvec.serve.api.gate import REPLIES, Gate
 from alignvec.serve.api.replies import replies_router
 from alignvec.serve.service import Service
 
@@ -26,7 +27,12 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    add_handlers(app)
+
+    def refused(request: Request, error: AlignvecError) -> None:
+        if request.url.path in REPLIES:
+            service.refused(request.url.path, request.state.rules.name, error)
+
+    add_handlers(app, refused)
     routers = [replies_router(service), about_router(service), health_router(service)]
     for router in routers:
         app.include_router(router)

@@ -1,7 +1,6 @@
 """The server's process: its address, its start, and an end that lets running replies finish."""
 
 import asyncio
-import ipaddress
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from alignvec.errors import ConfigError
+from alignvec.serve.address import is_loopback
 from alignvec.serve.app import create_app
 from alignvec.serve.service import Service
 
@@ -28,7 +28,7 @@ def require_loopback(host: str, policy: Path | None) -> None:
     Raises:
         ConfigError: if it would be reached from others.
     """
-    if policy is None and not _is_loopback(host):
+    if policy is None and not is_loopback(host):
         raise ConfigError(
             f"without a policy everything is allowed, so the server binds to loopback only, not to {host}; "
             "give --policy, or leave out --host"
@@ -121,10 +121,3 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._on_signal(sig)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

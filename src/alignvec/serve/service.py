@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from jinja2 import TemplateError
 
+from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
 from alignvec.serve.ask import GONE, Ask, Options, Piece
 from alignvec.serve.engine.engine import Engine
@@ -66,7 +67,9 @@ class Service:
             BadRequestError: if a knob is unknown or cannot be read.
             ForbiddenError: if the key may not turn it that far.
         """
-        return resolve(asked, self.engine.scales, rules, strict=self.options.strict)
+        loaded = self.engine.loaded
+        found = resolve(asked, loaded.scales, rules, strict=self.options.strict)
+        return found.model_copy(update={"vectors": loaded})  # a reload must not put other vectors under these numbers
 
     def require_ready(self) -> None:
         """Check that requests can be answered.
@@ -158,6 +161,23 @@ class Service:
             finally:
                 self._record(ask, rules, tally, status, code)
 
+    async def preference(self, row: PreferenceRow, setting: Setting, rules: Rules) -> dict[str, dict[str, float]]:
+        """Likelihood of a query's reference replies under a setting (`now`) and at λ = 0 (`base`); counts as a request.
+
+        Raises:
+            RateLimitedError: if the key has used up its requests.
+            TimedOutError: if it takes too long.
+        """
+        self.require_ready()
+        self.limits.admit(rules)
+        with self.busy():
+            try:
+                async with asyncio.timeout(self.options.timeout):
+                    now = await self.engine.preference(row, setting.applied)
+                    return {"now": now, "base": await self.engine.preference(row, {})}
+            except TimeoutError:
+                raise TimedOutError(f"no likelihoods within {self.options.timeout:g} s; try again later") from None
+
     def refused(self, endpoint: str, key: str | None, error: AlignvecError) -> None:
         """Write down a request that never got as far as `pieces`."""
         status, code = (error.status, error.code) if isinstance(error, ServeError) else (400, "invalid_request")
@@ -170,7 +190,7 @@ class Service:
 
     def _admit(self, ask: Ask, rules: Rules) -> None:
         self.require_ready()
-        self.limits.admit(rules)
+        self.limits.admit(rules, ask.n)
         wanted = ask.sampling.max_new_tokens
         if rules.max_tokens is not None and wanted > rules.max_tokens:
             raise TooLongError(
@@ -196,7 +216,7 @@ class Service:
 
     async def _reply(self, ask: Ask, choice: int) -> AsyncGenerator[Piece, None]:
         sampling = ask.sampling.model_copy(update={"seed": ask.sampling.seed + choice})
-        job = Job(ask.prompt, sampling, ask.setting.applied, ask.logprobs)
+        job = Job(ask.prompt, sampling, ask.setting.applied, ask.logprobs, ask.setting.vectors)
         text = ReplyText(self._tokenizer, ask.prompt, ask.stop)
         steps: list[Step] = []
         async with aclosing(cast(AsyncGenerator[Step, None], self.engine.stream(job))) as stream:

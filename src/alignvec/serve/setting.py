@@ -1,7 +1,7 @@
 """The knobs of one request: what was asked for, and what is applied."""
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,7 @@ class Setting(BaseModel):
         applied: coefficient λ of every vector that is turned.
         clamped: vectors whose coefficient was cut to the usable range, with that range.
         forced: vectors that the key's policy sets, whatever was asked for.
+        vectors: the set of vectors that the knobs were read against (the engine's `LoadedVectors`); not echoed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,3 +26,4 @@ class Setting(BaseModel):
     applied: dict[str, float] = Field(default_factory=dict)
     clamped: dict[str, tuple[float, float]] = Field(default_factory=dict)
     forced: dict[str, float] = Field(default_factory=dict)
+    vectors: Any = Field(default=None, exclude=True, repr=False)

@@ -80,7 +80,9 @@ class _Nucleus:
             before = likeliest.cumsum(dim=-1) - likeliest
             if (before[:, -1] >= self._share).all():
                 break
-        dropped = torch.ones_like(scores, dtype=torch.bool).scatter(-1, tokens, before >= self._share)
+        beyond = before >= self._share
+        beyond[:, 0] = False  # a share may be so small that it is 0 in float32
+        dropped = torch.ones_like(scores, dtype=torch.bool).scatter(-1, tokens, beyond)
         return scores.masked_fill(dropped, -torch.inf)
 
 

@@ -117,7 +117,7 @@ def test_large_bodies(url: str) -> None:
     assert_refused(httpx2.post(url + CHAT, content=endless()), 413, "1000000")
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port)) as line:
-        line.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {10**15}\r\n\r\n".encode())
+        line.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**15}\r\n\r\n".encode())
         assert b"413" in line.recv(100)  # without a byte of the body
 
 
@@ -165,3 +165,13 @@ def test_what_fails_is_logged_without_its_message(
         assert_refused(httpx2.post(url + CHAT, json=private, headers={"Authorization": "Bearer mine"}), 500)
     assert "RuntimeError" in caplog.text and "chat_prompt" in caplog.text
     assert "illness" not in caplog.text and "Bearer" not in caplog.text
+
+
+@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Host": ""}])
+@pytest.mark.parametrize("path", ["/v1/alignment/reload", CHAT, "/"])
+def test_without_a_policy_names_of_other_machines_are_refused(url: str, header: dict[str, str], path: str) -> None:
+    assert_refused(httpx2.post(url + path, headers=header, json={}), 403, "--policy")
+
+
+def test_bodies_of_the_page_are_limited_too(url: str) -> None:
+    assert_refused(httpx2.post(f"{url}/gradio_api/queue/join", content=b"x" * 1_000_001), 413, "1000000")

@@ -10,8 +10,9 @@ import torch
 
 from alignvec import models
 from alignvec.data.load import load_rows
-from alignvec.errors import VectorError
+from alignvec.errors import KnobError, VectorError
 from alignvec.logprobs import encode_prompt, encode_replies
+from alignvec.serve.engine import engine as engines
 from alignvec.serve.engine.engine import Engine, EngineSettings
 from alignvec.serve.engine.request import Job, Step
 from alignvec.serve.errors import OverloadedError, TooLongError, UnavailableError
@@ -213,6 +214,35 @@ def test_running_requests_keep_their_vectors_when_others_are_loaded(
     assert before == reference.generate([QUERIES[3]], knobs, long)[0]
     assert after == loaded.generate([QUERIES[3]], knobs, long)[0]
     assert before != after and list(engine.scales) == ["medical"]
+
+
+def test_knobs_are_those_of_the_vectors_they_were_read_against(
+    engine: Engine, reference: KnobbedModel, make_vector: MakeVector
+) -> None:
+    loaded, knobs = engine.loaded, {"medical": 1.0}
+
+    async def swap_first() -> str:
+        await engine.reload([make_vector("legal", seed=9)])
+        return text(engine, await steps(engine, job(engine, QUERIES[3], knobs, vectors=loaded)))
+
+    assert run(swap_first()) == reference.generate([QUERIES[3]], knobs, SHORT)[0]
+    with pytest.raises(KnobError, match="no vector named 'medical'"):
+        run(steps(engine, job(engine, QUERIES[3], knobs)))
+
+
+def test_a_request_notices_that_the_engine_has_died(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "WATCH", 0.05)
+    monkeypatch.setattr("alignvec.serve.engine.batching.Router.deliver", lambda *_: None)
+
+    async def die() -> None:
+        task = asyncio.create_task(steps(engine, job(engine, QUERIES[3], {})))
+        await asyncio.sleep(0.2)
+        assert not task.done()
+        engine.stop()
+        with pytest.raises(UnavailableError, match="has stopped"):
+            await task
+
+    run(die())
 
 
 def test_a_reload_that_cannot_be_leaves_the_vectors(engine: Engine, make_vector: MakeVector) -> None:

@@ -1,6 +1,7 @@
 """A service without a model, whose replies name the setting, served with the page on a free port."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -41,11 +42,12 @@ class FakeService:
     def engine(self) -> Any:
         """Scales, cards and preference."""
         cards = {name: SimpleNamespace(domain=name, name=name) for name in SCALES}
-        return SimpleNamespace(scales=SCALES, cards=cards, preference=self.preference)
+        return SimpleNamespace(scales=SCALES, cards=cards)
 
-    async def preference(self, row: PreferenceRow, knobs: Mapping[str, float]) -> dict[str, float]:
+    async def preference(self, row: PreferenceRow, setting: Setting, rules: Any) -> dict[str, dict[str, float]]:
         """Reference values, moved by medical's knob."""
-        return {level: value + 0.25 * knobs.get("medical", 0.0) for level, value in REFERENCE.items()}
+        moved = 0.25 * setting.applied.get("medical", 0.0)
+        return {"now": {level: value + moved for level, value in REFERENCE.items()}, "base": REFERENCE}
 
     def rules(self, key: str | None) -> Any:
         """The key `slow` has used up its requests."""
@@ -84,8 +86,9 @@ class FakeService:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         knobs = " ".join(f"{name}={value:g}" for name, value in ask.setting.applied.items()) or "base"
+        asked = json.loads(ask.text)[-1]["content"]
         try:
-            words = f"<b>I</b> was asked {ask.text} under {knobs} with {len(ask.prompt)} messages, and that is all."
+            words = f"<b>I</b> was asked {asked} under {knobs} with {len(ask.prompt)} messages, and that is all."
             for word in words.split(" "):
                 yield SimpleNamespace(choice=0, text=word + " ", steps=(), finish=None)
                 await asyncio.sleep(self.pause)

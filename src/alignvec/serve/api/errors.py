@@ -1,6 +1,7 @@
 """Every error in OpenAI's shape."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -59,16 +60,23 @@ def invalid(error: RequestValidationError) -> BadRequestError:
     return BadRequestError(f"{field}: {message}" if parts else message, param=field)
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Answer all errors of an app in one shape."""
+def add_handlers(app: FastAPI, refused: Callable[[Request, AlignvecError], None]) -> None:
+    """Answer all errors of an app in one shape.
+
+    Args:
+        app: the app.
+        refused: told of bodies that are not as they should be.
+    """
 
     @app.exception_handler(AlignvecError)
     async def _known(_: Request, error: AlignvecError) -> Response:
         return error_response(error)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        return error_response(invalid(error))
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        found = invalid(error)
+        refused(request, found)
+        return error_response(found)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

@@ -4,13 +4,15 @@ import logging
 import re
 import traceback
 from secrets import token_hex
+from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from alignvec.serve.address import is_loopback
 from alignvec.serve.api.errors import error_response, unexpected
-from alignvec.serve.errors import BadRequestError, ServeError, TooLargeError, UnauthorizedError
+from alignvec.serve.errors import BadRequestError, ForbiddenError, ServeError, TooLargeError, UnauthorizedError
 from alignvec.serve.service import REQUEST, Service
 
 MOST_BYTES = 1_000_000
@@ -33,7 +35,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it in OpenAI's error shape."""
-        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", *ENDPOINTS[5:])):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         path = scope["path"]
@@ -53,7 +55,7 @@ class Gate:
                 with self.service.busy():
                     await self._api(scope, receive, answer)
             else:
-                await self.app(scope, receive, answer)
+                await self._page(scope, receive, answer)
         except Exception as error:
             if isinstance(error, OSError) and status:  # the client is gone
                 return
@@ -65,9 +67,34 @@ class Gate:
         finally:
             self.service.metrics.http.labels(_endpoint(path), status).inc()
 
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._require_near(Headers(scope=scope))
+            if scope["method"] in ("POST", "PUT", "PATCH"):
+                receive = _again(await _body(Headers(scope=scope), receive), receive)
+        except ServeError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        except _ClientGone:
+            return
+        await self.app(scope, receive, send)
+
+    def _require_near(self, headers: Headers) -> None:
+        """Without a policy a web page elsewhere must not reach the server through a visitor's browser."""
+        if not self.service.policy.open:
+            return
+        origin = headers.get("origin")
+        named = [headers.get("host", ""), *([origin.partition("://")[2]] if origin else [])]
+        if any(not is_loopback(urlsplit(f"//{name}").hostname or "") for name in named):
+            raise ForbiddenError(
+                "without a policy the server answers requests that name this machine only; use 127.0.0.1 or localhost, "
+                "or start it with --policy"
+            )
+
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         name: str | None = None
         try:
+            self._require_near(Headers(scope=scope))
             rules = self.service.rules(_key(Headers(scope=scope)))
             name = rules.name
             scope.setdefault("state", {})["rules"] = rules

@@ -9,7 +9,9 @@ from alignvec.serve.text import REPLACEMENT
 
 def token_bytes(tokenizer: Any, token: int) -> bytes:
     """UTF-8 bytes that a token stands for; of part of a character, that part."""
-    piece: str = tokenizer.convert_ids_to_tokens(token)
+    piece: str | None = tokenizer.convert_ids_to_tokens(token)
+    if piece is None:  # a model may have more logits than its tokenizer has tokens
+        return b""
     if "ByteLevel" in str(tokenizer.backend_tokenizer.decoder) and all(letter in _BYTES for letter in piece):
         return bytes(_BYTES[letter] for letter in piece)
     if len(piece) == 6 and piece.startswith("<0x"):

@@ -36,6 +36,7 @@ def replies_router(service: Service) -> APIRouter:
     """Routes of chats and completions."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
     tokenizer = service.engine.base.tokenizer
+    known = min(len(tokenizer), service.engine.base.model.get_input_embeddings().num_embeddings)
 
     @router.post("/chat/completions")
     async def chat(request: Request, body: ChatBody) -> Response:
@@ -59,7 +60,7 @@ def replies_router(service: Service) -> APIRouter:
             if len(given) * (body.n or 1) > MOST_CHOICES:
                 raise BadRequestError(f"more than {MOST_CHOICES} replies in all; ask for fewer", param="n")
             ids = [
-                await asyncio.to_thread(service.text_prompt, p) if isinstance(p, str) else _known(p, len(tokenizer))
+                await asyncio.to_thread(service.text_prompt, p) if isinstance(p, str) else _known(p, known)
                 for p in given
             ]
             return [(i, p if isinstance(p, str) else str(p)) for i, p in zip(ids, given, strict=True)]

@@ -29,6 +29,9 @@ PAGE = 64
 STEP = 256
 """Most tokens of a step: a long prompt is read in pieces, so that running replies go on meanwhile."""
 
+WATCH = 5.0
+"""Seconds without a token after which a request looks whether the engine still runs."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -73,6 +76,11 @@ class Engine:
         self._requests = 0
         self._batching: Batching | None = None
         self._use(LoadedVectors(base, vectors, allow_other_base=settings.allow_other_base))
+
+    @property
+    def loaded(self) -> LoadedVectors:
+        """The set of vectors that requests are served with from now on."""
+        return self._loaded
 
     @property
     def scales(self) -> Mapping[str, Scale]:
@@ -132,7 +140,7 @@ class Engine:
         """
         batching = self._admit(job)
         name = f"r{next(self._numbers)}"
-        loaded = self._loaded
+        loaded: LoadedVectors = job.vectors or self._loaded
         row = Row(job, loaded)
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         loaded.requests += 1
@@ -154,7 +162,7 @@ class Engine:
                 raise UnavailableError("the engine is stopping; ask again in a moment", retry_after=5)
             sent = 0
             while not done:
-                output = await outputs.get()
+                output = await self._next(outputs)
                 done = output.is_finished()
                 if output.error is not None:
                     raise UnavailableError(
@@ -198,6 +206,15 @@ class Engine:
         async with self._scoring:
             sums = (await asyncio.to_thread(self._scorer.score, [encoded], knobs))[0].tolist()
         return {level: total / len(reply) for level, total, reply in zip(levels, sums, encoded.replies, strict=True)}
+
+    async def _next(self, outputs: "asyncio.Queue[Any]") -> Any:
+        """The next output; a thread that has died will not send one."""
+        while True:
+            try:
+                return await asyncio.wait_for(outputs.get(), WATCH)
+            except TimeoutError:
+                if not self.alive:
+                    raise UnavailableError("the engine has stopped; look at /ready", retry_after=5) from None
 
     def _use(self, loaded: LoadedVectors) -> None:
         self._scorer = KnobbedModel(self._twin, list(loaded.vectors.values()), allow_other_base=True)

@@ -7,6 +7,7 @@ import torch
 
 from alignvec.errors import VectorError
 from alignvec.models import BaseModel
+from alignvec.steer.knobs import check_knobs
 from alignvec.steer.rowwise import RowwiseModules, split
 from alignvec.steer.scale import Scale, scale_of
 from alignvec.steer.stacked import StackedLayers
@@ -52,7 +53,12 @@ class LoadedVectors:
         RowwiseModules(base.model, self.rowwise)
 
     def gates(self, knobs: Mapping[str, float]) -> list[float]:
-        """Gate of each part."""
+        """Gate of each part.
+
+        Raises:
+            KnobError: if a knob names no vector of the set, or has a coefficient that is not finite.
+        """
+        check_knobs(knobs, self.vectors)
         return [part.gate(knobs.get(part.vector, 0.0)) for part in self.stacked]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from alignvec.steer.sampling import Sampling
 
@@ -16,12 +16,14 @@ class Job:
         sampling: how to decode; the reply ends at the model's own end of turn or after `max_new_tokens`.
         knobs: coefficient λ by vector name.
         logprobs: None for no log-probabilities; 0 for the chosen token's; N for the N likeliest tokens' too.
+        vectors: the set that the knobs are of, see `Engine.loaded`; None for the one that is loaded when it begins.
     """
 
     prompt: Sequence[int]
     sampling: Sampling
     knobs: Mapping[str, float] = field(default_factory=dict)
     logprobs: int | None = None
+    vectors: Any = None
 
 
 @dataclass(frozen=True)

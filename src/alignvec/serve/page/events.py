@@ -1,6 +1,5 @@
 """What each event of the page does; every answer ends with the notice, one line of HTML."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from html import escape
@@ -75,12 +74,10 @@ class Events:
             return [gr.skip(), gr.skip()]
         try:
             setting = applied(self._service, key, self._knobs(values))
-            now, base = await asyncio.gather(
-                self._service.engine.preference(row, setting.applied), self._service.engine.preference(row, {})
-            )
+            found = await self._service.preference(row, setting, self._service.rules(key or None))
         except AlignvecError as error:
             return [gr.skip(), notice(error)]
-        return [meter_html(now, base), notice(remark(setting))]
+        return [meter_html(found["now"], found["base"]), notice(remark(setting))]
 
     def curl(self, address: str, asked: str, history: list[Any], *values: float) -> str:
         """The question and knobs as a curl command."""

@@ -1,5 +1,7 @@
 """From a chat and sliders to streamed text, through the same admission, limits and batch as the API."""
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from html import escape, unescape
@@ -48,12 +50,12 @@ async def reply(
     if not messages[-1]["content"].strip():
         raise BadRequestError("there is no question; type one first")
     rules = service.rules(key or None)
-    prompt = service.chat_prompt(messages)
+    prompt = await asyncio.to_thread(service.chat_prompt, messages)
     ask = Ask(
         prompt=prompt,
         sampling=Sampling(max_new_tokens=service.reply_tokens(prompt, rules)),
         setting=setting,
-        text=messages[-1]["content"],
+        text=json.dumps(messages, ensure_ascii=False),
         endpoint=ENDPOINT,
     )
     text = ""

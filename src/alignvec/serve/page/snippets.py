@@ -4,6 +4,11 @@ import json
 import shlex
 from collections.abc import Mapping
 
+from alignvec.steer.sampling import Sampling
+
+PENALTY = "repetition_penalty"
+SAMPLING = Sampling().model_dump(include={"temperature", "top_p", PENALTY, "seed"})
+"""How the page samples; the API's own defaults are OpenAI's."""
 KEY_VARIABLE = "ALIGNVEC_API_KEY"
 """Environment variable that the snippets read the API key from; the key itself is never written into them."""
 
@@ -34,7 +39,8 @@ def python(address: str, model: str, question: str, knobs: Mapping[str, float], 
         "reply = client.chat.completions.create(\n"
         f"    model={model!r},\n"
         f'    messages=[{{"role": "user", "content": {question!r}}}],\n'
-        f'    extra_body={{"alignment": {dict(knobs)!r}}},\n'
+        + "".join(f"    {name}={value!r},\n" for name, value in SAMPLING.items() if name != PENALTY)
+        + f'    extra_body={{"alignment": {dict(knobs)!r}, "{PENALTY}": {SAMPLING[PENALTY]!r}}},\n'
         ")\n"
         "print(reply.choices[0].message.content)\n"
     )
@@ -45,4 +51,5 @@ def _base(address: str) -> str:
 
 
 def _request(model: str, question: str, knobs: Mapping[str, float]) -> Mapping[str, object]:
-    return {"model": model, "messages": [{"role": "user", "content": question}], "alignment": dict(knobs)}
+    messages = [{"role": "user", "content": question}]
+    return {"model": model, "messages": messages, **SAMPLING, "alignment": dict(knobs)}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -79,7 +79,7 @@ class AuditLog:
         if self._path is None or self._stream is None:
             return
         setting = entry.alignment.model_dump() if entry.alignment else None
-        record = {"time": entry.time} | asdict(entry) | {"alignment": setting}
+        record = {"time": entry.time} | asdict(replace(entry, alignment=None)) | {"alignment": setting}
         if not self._prompts:
             del record["prompt"], record["reply"]
         # Not ASCII is escaped: half a surrogate pair, which a client can send, has no UTF-8.

@@ -16,8 +16,8 @@ class RateLimits:
     def __init__(self) -> None:
         self._window = MovingWindowRateLimiter(MemoryStorage())
 
-    def admit(self, rules: Rules) -> None:
-        """Count one request.
+    def admit(self, rules: Rules, replies: int = 1) -> None:
+        """Count a request, as many times as it wants replies; the last may go over the limit.
 
         Raises:
             RateLimitedError: if the key has used up its requests; `retry_after` is when the oldest one is forgotten.
@@ -26,6 +26,8 @@ class RateLimits:
             return
         item = RateLimitItemPerMinute(rules.requests_per_minute)
         if self._window.hit(item, rules.name):
+            for _ in range(replies - 1):
+                self._window.hit(item, rules.name)
             return
         wait = max(0.0, self._window.get_window_stats(item, rules.name).reset_time - time.time())
         raise RateLimitedError(

@@ -50,11 +50,13 @@ class Policy:
         source: the file, for messages.
         keys: rules of the known keys.
         anonymous: rules of requests without a key; None refuses them.
+        open: there is no policy file.
     """
 
     source: str
     keys: Sequence[Key]
     anonymous: Rules | None
+    open: bool = False
 
     def rules(self, key: str | None) -> Rules:
         """What a request with this API key may do; where there are no keys at all, one is not looked at.
@@ -86,7 +88,7 @@ class Policy:
 
 def open_policy() -> Policy:
     """Everything is allowed to everybody: for a server that only this machine can reach."""
-    return Policy("no policy", (), Rules(name="local", admin=True))
+    return Policy("no policy", (), Rules(name="local", admin=True), open=True)
 
 
 def load_policy(path: Path) -> Policy:
