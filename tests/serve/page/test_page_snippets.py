@@ -36,6 +36,10 @@ def test_the_shell_passes_the_question_on_unchanged(question: str, tmp_path: Pat
         "model": "demo",
         "messages": [{"role": "user", "content": question}],
         "alignment": KNOBS,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "repetition_penalty": 1.1,
+        "seed": 0,
     }
 
 
@@ -47,7 +51,8 @@ def test_the_program_is_python_with_the_question_and_no_key(question: str) -> No
     assert client == {"base_url": "'https://host/base/v1'", "api_key": "os.environ['ALIGNVEC_API_KEY']"}
     asked = {k.arg: ast.literal_eval(k.value) for k in calls["client.chat.completions.create"].keywords}
     assert asked["messages"] == [{"role": "user", "content": question}]
-    assert asked["extra_body"] == {"alignment": KNOBS}
+    assert asked["extra_body"] == {"alignment": KNOBS, "repetition_penalty": 1.1}
+    assert (asked["temperature"], asked["top_p"], asked["seed"]) == (0.7, 0.9, 0)
 
 
 def test_a_server_without_keys_needs_none_in_a_snippet() -> None:
