@@ -68,6 +68,12 @@ class TooLargeError(ServeError):
     status, code = 413, "body_too_large"
 
 
+class SlowBodyError(ServeError):
+    """The body did not arrive in time."""
+
+    status, code = 408, "body_timeout"
+
+
 class RateLimitedError(ServeError):
     """The key has used up its requests per minute."""
 

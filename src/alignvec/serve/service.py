@@ -190,6 +190,8 @@ class Service:
 
     def _admit(self, ask: Ask, rules: Rules) -> None:
         self.require_ready()
+        if ask.n > (room := self.engine.load().room):
+            raise BadRequestError(f"n is {ask.n}, but the server has room for {room} replies; ask for fewer", param="n")
         self.limits.admit(rules, ask.n)
         wanted = ask.sampling.max_new_tokens
         if rules.max_tokens is not None and wanted > rules.max_tokens:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alignvec.steer.stacked import check_rows
+from alignvec.steer.stacked import check_rows, output_head
 from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.vector import AlignmentVector, Part, check_targets
 
@@ -80,7 +80,7 @@ class RowwiseModules:
             check_targets(part.vector, part.deltas, weights)
         inputs, head = _input_embedding(model), _tied_head(model)
         self._changes: list[tuple[nn.Module, int, _Change]] = []
-        self._inputs = inputs
+        self._inputs, self._head = inputs, output_head(model)
         self._handles: list[Any] = []
         for owner, module in model.named_modules():
             for index, part in enumerate(parts):
@@ -110,7 +110,7 @@ class RowwiseModules:
         self.close()
         for module, index, change in self._changes:
             if gates[:, index].any():
-                hook = _packed_hook(gates[:, index], kept, change)
+                hook = _packed_hook(gates[:, index], kept if module is self._head else None, change)
                 self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def close(self) -> None:
@@ -133,9 +133,9 @@ def _hook(gate: torch.Tensor, change: _Change, positions: bool) -> Any:
     return add_change
 
 
-def _packed_hook(gate: torch.Tensor, kept: torch.Tensor, change: _Change) -> Any:
+def _packed_hook(gate: torch.Tensor, kept: torch.Tensor | None, change: _Change) -> Any:
     def add_change(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
-        column = gate if output.shape[1] == len(gate) else gate[kept]
+        column = gate[kept] if kept is not None and output.shape[1] == len(kept) else gate
         return output + change(*inputs, **named) * column.to(output).view(1, -1, *[1] * (output.ndim - 2))
 
     return add_change
@@ -176,7 +176,7 @@ def _head_change(embedding: nn.Embedding, delta: Delta) -> _Change:
 
 def _tied_head(model: nn.Module) -> nn.Module | None:
     """The output head, if it shares its weight with the input embedding."""
-    inputs, head = _input_embedding(model), getattr(model, "get_output_embeddings", lambda: None)()
+    inputs, head = _input_embedding(model), output_head(model)
     return head if isinstance(head, nn.Linear) and inputs is not None and head.weight is inputs.weight else None
 
 

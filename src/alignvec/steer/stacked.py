@@ -57,6 +57,7 @@ class StackedLayers:
         self._parts = tuple(parts)
         self._layers = _linear_layers(model, parts)
         self._groups = _groups_by_input(list(self._layers))
+        self._head = output_head(model)
         self._active: tuple[int, ...] = ()
         self._stacks: dict[tuple[str, ...], _Stack] = {}
         self._handles: list[Any] = []
@@ -104,8 +105,9 @@ class StackedLayers:
     def _set(self, gates: torch.Tensor, kept: torch.Tensor | None = None) -> None:
         if not gates.shape[-1]:
             return
-        for stack in self._stacks.values():
-            stack.gate, stack.kept = gates[..., stack.columns].to(stack.a), kept
+        for names, stack in self._stacks.items():
+            stack.gate = gates[..., stack.columns].to(stack.a)
+            stack.kept = kept if self._layers[names[0]] is self._head else None
             stack.seen, stack.pieces = None, ()
 
     def _stack(self, names: Sequence[str], active: Sequence[int]) -> _Stack:
@@ -149,7 +151,7 @@ def _hook(stack: _Stack, index: int) -> Any:
             assert stack.gate is not None
             gate = stack.gate
             check_rows(gate.shape[0], x.shape[0])
-            if stack.kept is not None and x.shape[1] != gate.shape[1]:
+            if stack.kept is not None and x.shape[1] == len(stack.kept):
                 gate = gate[:, stack.kept]
             gated = functional.linear(x, stack.a) * gate
             stack.pieces = torch.split(gated.view(-1, gated.shape[-1]), widths, dim=1)
@@ -164,6 +166,12 @@ def _hook(stack: _Stack, index: int) -> Any:
         return output
 
     return add_side_path
+
+
+def output_head(model: nn.Module) -> nn.Module | None:
+    """The layer that gives the logits; None if the model names none."""
+    found: nn.Module | None = getattr(model, "get_output_embeddings", lambda: None)()
+    return found
 
 
 def _columns(gates: torch.Tensor) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from alignvec.logprobs import encode_prompt
 from alignvec.serve.engine import engine as engines
 from alignvec.serve.engine.attention import packed_attention
 from alignvec.serve.engine.engine import Engine, EngineSettings
+from alignvec.serve.engine.loaded import LoadedVectors, PackedKnobs
 from alignvec.serve.engine.request import Job
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import GREEDY
@@ -108,3 +109,26 @@ def test_attention_is_softmax_over_what_a_token_may_see(window: int | None) -> N
                 torch.testing.assert_close(found[0, token, head], weights @ values[0, head // 2, seen])
             token += 1
         first += length
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_the_head_has_the_gates_of_the_tokens_that_it_is_given(write_model: WriteModel, kind: str) -> None:
+    """Also where there are as many of them as tokens in the row, in another order."""
+    base = load(write_model(kind))
+    deltas = {n: d for n, d in rowwise_deltas(kind, base).items() if "embed" in n or "lm_head" in n}
+    vector = vector_of(base, [deltas])
+    loaded = LoadedVectors(base, [vector])
+    knobs = PackedKnobs(base.model)
+    ids, kept, values = torch.tensor([[5, 6, 7]]), [0, 2, 0], [0.5, -1.0, 2.0]
+    knobs.turn([(loaded, loaded.gates({"tone": value}), 1) for value in values], kept)
+    hidden = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = base.model.lm_head(hidden)[0]
+        embedded = base.model.get_input_embeddings()(ids)[0]
+    knobs.close()
+    for place, token in enumerate(kept):
+        other = written(base.model, [vector], {"tone": values[token]})
+        torch.testing.assert_close(found[place], other.lm_head(hidden)[0, place], rtol=1e-4, atol=1e-4)
+    for place, value in enumerate(values):
+        other = written(base.model, [vector], {"tone": value})
+        torch.testing.assert_close(embedded[place], other.get_input_embeddings()(ids)[0, place], rtol=1e-4, atol=1e-4)

@@ -1,5 +1,6 @@
 """What every request passes first: an id, its key, and a body that is small enough and readable."""
 
+import asyncio
 import logging
 import re
 import traceback
@@ -12,10 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alignvec.serve.address import is_loopback
 from alignvec.serve.api.errors import error_response, unexpected
-from alignvec.serve.errors import BadRequestError, ForbiddenError, ServeError, TooLargeError, UnauthorizedError
+from alignvec.serve.errors import (
+    BadRequestError,
+    ForbiddenError,
+    ServeError,
+    SlowBodyError,
+    TooLargeError,
+    UnauthorizedError,
+)
 from alignvec.serve.service import REQUEST, Service
 
 MOST_BYTES = 1_000_000
+BODY_SECONDS = 30.0
+"""What a body may take to arrive: one that trickles would hold back the end of the process."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A request's id that a client may choose, to find it again in the audit log."""
 ENDPOINTS = (
@@ -134,6 +144,14 @@ def _key(headers: Headers) -> str | None:
 
 
 async def _body(headers: Headers, receive: Receive) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _whole_body(headers, receive)
+    except TimeoutError:
+        raise SlowBodyError(f"the body did not arrive within {BODY_SECONDS:g} s; send it at once") from None
+
+
+async def _whole_body(headers: Headers, receive: Receive) -> bytes:
     length = headers.get("content-length", "0")
     body = bytearray()
     more = True
