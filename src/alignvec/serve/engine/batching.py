@@ -48,8 +48,9 @@ class RowProcessors(cb_logits_processors.ContinuousBatchingLogitsProcessorList):
     ) -> torch.Tensor:
         """Scores whose largest entry is the row's token, [requests, vocabulary]; requests that are still reading their
         prompt have no row, and what stands behind the last row is not looked at."""
-        chosen = [row.choose(scores[i]) for i, row in enumerate(self._sampled)]
-        return torch.cat([torch.stack(chosen), scores[len(chosen) :]]) if chosen else scores
+        for i, row in enumerate(self._sampled):
+            row.choose(scores[i])
+        return scores
 
 
 class Router(continuous_api.OutputRouter):

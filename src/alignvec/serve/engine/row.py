@@ -31,16 +31,19 @@ class Row:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Row":
         return self  # transformers copies what a request carries when it starts it anew
 
-    def choose(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores whose largest entry is the next token, [vocabulary]."""
-        processed: torch.Tensor = self._processors(torch.tensor([self._reply], dtype=torch.long), scores[None])[0]
-        token = int(processed.argmax())
-        if self._job.logprobs is not None:
-            normal = torch.log_softmax(scores, dim=-1)
-            values, tokens = normal.topk(self._job.logprobs)
+    def choose(self, scores: torch.Tensor) -> None:
+        """Change the scores, [vocabulary], in place, so that the largest is the next token's."""
+        normal = None if self._job.logprobs is None else torch.log_softmax(scores, dim=-1)
+        if self._processors:
+            reply = torch.tensor([self._reply], dtype=torch.long, device=scores.device)
+            scores.copy_(self._processors(reply, scores[None])[0])
+        elif normal is None:
+            return
+        token = int(scores.argmax())
+        if normal is not None:
+            values, tokens = normal.topk(self._job.logprobs or 0)
             self._measured.append((float(normal[token]), list(zip(tokens.tolist(), values.tolist(), strict=True))))
         self._reply.append(token)
-        return processed
 
     def measured(self, index: int) -> tuple[float | None, Sequence[tuple[int, float]]]:
         """Log-probability of token `index` of the reply and of the likeliest ones, if they were asked for."""
