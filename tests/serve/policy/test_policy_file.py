@@ -212,7 +212,7 @@ def test_anonymous_rules_are_checked_too(tmp_path: Path) -> None:
 
 
 def test_the_example_fits_the_shipped_vectors() -> None:
-    policy = load_policy(ROOT / "recipes" / "policy.yaml")
+    policy = load_policy(ROOT / "recipes" / "policies" / "example.yaml")
     scales = {name: scale_of(load_card(place)) for name, place in find_vectors(ROOT / "vectors").items()}
     policy.check(scales)
     public, operator = policy.keys
