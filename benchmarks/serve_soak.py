@@ -170,13 +170,14 @@ def main() -> None:
         due = poisson_arrivals(rate, count, seed=chosen.seed)
         outcomes, samples, statuses = asyncio.run(soak(server, keys, probes, due, chosen.reload_every))
         after = in_turn(server.url, full[: len(known)], key=keys[0])
+        lives = psutil.Process(server.pid).status() != psutil.STATUS_ZOMBIE if server.pid else None
     bad = [one for one in outcomes if wanted[one.probe.nonce] is None]
     refused = [one for one in outcomes if one.status == 429]
     print(
         json.dumps(
             {
                 "benchmark": "serve_soak",
-                "crashes": 0,  # `serving` ends the benchmark if the server's process has ended
+                "same_process_lives": lives,
                 "without_an_answer": sum(one.kind in UNANSWERED for one in outcomes) + count - len(outcomes),
                 "wrong_replies": sum(is_wrong(one, wanted[one.probe.nonce]) for one in outcomes),
                 "nonces": dict(Counter(nonce_of(one) for one in outcomes)),

@@ -96,3 +96,8 @@ class TimedOutError(ServeError):
     """The request took longer than the server gives it."""
 
     status, kind, code = 504, "server_error", "timeout"
+
+
+def as_served(error: AlignvecError) -> ServeError:
+    """Any of our errors as one that has a status: what is wrong is the request, unless the error says otherwise."""
+    return error if isinstance(error, ServeError) else BadRequestError(str(error))

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from alignvec.errors import AlignvecError
 from alignvec.serve.ask import GONE, Ask, Options, Piece
 from alignvec.serve.engine.engine import Engine
 from alignvec.serve.engine.request import Job, Step
-from alignvec.serve.errors import BadRequestError, ServeError, TimedOutError, TooLongError, UnavailableError
+from alignvec.serve.errors import BadRequestError, TimedOutError, TooLongError, UnavailableError, as_served
 from alignvec.serve.merged import merged
 from alignvec.serve.metrics import Metrics
 from alignvec.serve.policy.audit import AuditLog, Entry
@@ -142,24 +142,18 @@ class Service:
                 or later.
         """
         tally = _Tally(ask.n)
-        status: int = 500
-        code: str | None = "internal_error"
-        with self.busy():
+        entry = Entry(rules.name, REQUEST.get(), ask.endpoint, ask.model or self.options.model, alignment=ask.setting)
+        with self._answering(entry):
             try:
                 self._admit(ask, rules)
                 async with aclosing(merged([self._reply(ask, choice) for choice in range(ask.n)])) as items:
                     while (piece := await self._next(items, tally.start)) is not None:
                         tally.add(piece)
                         yield piece
-                status, code = 200, None
-            except (GeneratorExit, asyncio.CancelledError):
-                status, code = GONE, "client_gone"
-                raise
-            except ServeError as error:
-                status, code = error.status, error.code
-                raise
             finally:
-                self._record(ask, rules, tally, status, code)
+                self._measure(ask, tally)
+                entry.prompt, entry.prompt_tokens, entry.completion_tokens = ask.text, len(ask.prompt), tally.tokens
+                entry.reply, entry.finish = ["".join(parts) for parts in tally.texts], tally.finish
 
     async def preference(self, row: PreferenceRow, setting: Setting, rules: Rules) -> dict[str, dict[str, float]]:
         """Likelihood of a query's reference replies under a setting (`now`) and at λ = 0 (`base`); counts as a request.
@@ -168,9 +162,9 @@ class Service:
             RateLimitedError: if the key has used up its requests.
             TimedOutError: if it takes too long.
         """
-        self.require_ready()
-        self.limits.admit(rules)
-        with self.busy():
+        with self._answering(Entry(rules.name, REQUEST.get(), "meter", self.options.model, alignment=setting)):
+            self.require_ready()
+            self.limits.admit(rules)
             try:
                 async with asyncio.timeout(self.options.timeout):
                     now = await self.engine.preference(row, setting.applied)
@@ -179,10 +173,9 @@ class Service:
                 raise TimedOutError(f"no likelihoods within {self.options.timeout:g} s; try again later") from None
 
     def refused(self, endpoint: str, key: str | None, error: AlignvecError) -> None:
-        """Write down a request that never got as far as `pieces`."""
-        status, code = (error.status, error.code) if isinstance(error, ServeError) else (400, "invalid_request")
-        self.metrics.replies.labels(endpoint, status).inc()
-        self._write(Entry(key, REQUEST.get(), endpoint, "", status, 0.0, error=code))
+        """Write down a request that never got as far as `pieces` or `preference`."""
+        with suppress(AlignvecError), self._answering(Entry(key, REQUEST.get(), endpoint, "")):
+            raise error
 
     @property
     def _tokenizer(self) -> Any:
@@ -234,9 +227,8 @@ class Service:
                 if finish:
                     return
 
-    def _record(self, ask: Ask, rules: Rules, tally: "_Tally", status: int, code: str | None) -> None:
+    def _measure(self, ask: Ask, tally: "_Tally") -> None:
         metrics, now = self.metrics, time.monotonic()
-        metrics.replies.labels(ask.endpoint, status).inc()
         if tally.first is not None:
             metrics.tokens.labels("in").inc(len(ask.prompt))
             metrics.tokens.labels("out").inc(tally.tokens)
@@ -245,23 +237,26 @@ class Service:
             metrics.per_token.observe((now - tally.first) * ask.n / (tally.tokens - ask.n))
         for name in ask.setting.clamped:
             metrics.clamped.labels(name).inc()
-        self._write(
-            Entry(
-                key=rules.name,
-                request=REQUEST.get(),
-                endpoint=ask.endpoint,
-                model=ask.model or self.options.model,
-                status=status,
-                seconds=round(now - tally.start, 3),
-                alignment=ask.setting,
-                prompt_tokens=len(ask.prompt),
-                completion_tokens=tally.tokens,
-                finish=tally.finish,
-                error=code,
-                prompt=ask.text,
-                reply=["".join(parts) for parts in tally.texts],
-            )
-        )
+
+    @contextmanager
+    def _answering(self, entry: Entry) -> Iterator[None]:
+        """Hold back the end of the process, then count and write down how the block ended."""
+        start = time.monotonic()
+        entry.error = "internal_error"
+        try:
+            with self.busy():
+                yield
+            entry.status, entry.error = 200, None
+        except (GeneratorExit, asyncio.CancelledError):
+            entry.status, entry.error = GONE, "client_gone"
+            raise
+        except AlignvecError as error:
+            entry.status, entry.error = as_served(error).status, as_served(error).code
+            raise
+        finally:
+            entry.seconds = round(time.monotonic() - start, 3)
+            self.metrics.replies.labels(entry.endpoint, entry.status).inc()
+            self._write(entry)
 
     def _write(self, entry: Entry) -> None:
         try:

@@ -72,6 +72,9 @@ class FakeService:
         """The model's name."""
         return SimpleNamespace(model="demo")
 
+    def refused(self, endpoint: str, key: str | None, error: Exception) -> None:
+        """Keeps nothing."""
+
     def reply_tokens(self, prompt: Sequence[int], rules: Any) -> int:
         """Room for the reply."""
         return 32

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from alignvec.errors import AlignvecError
-from alignvec.serve.errors import BadRequestError, ServeError
+from alignvec.serve.errors import BadRequestError, as_served
 
 
 class ErrorDetail(BaseModel):
@@ -37,7 +37,7 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 
 def error_response(error: AlignvecError) -> Response:
     """The reply to a request that cannot be answered."""
-    known = error if isinstance(error, ServeError) else BadRequestError(str(error))
+    known = as_served(error)
     headers = {} if known.retry_after is None else {"retry-after": str(max(1, math.ceil(known.retry_after)))}
     if known.status == 401:
         headers["www-authenticate"] = "Bearer"

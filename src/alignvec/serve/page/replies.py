@@ -7,6 +7,7 @@ from contextlib import aclosing
 from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
+from alignvec.errors import AlignvecError
 from alignvec.serve.ask import Ask
 from alignvec.serve.errors import BadRequestError
 from alignvec.serve.setting import Setting
@@ -26,10 +27,14 @@ def applied(service: "Service", key: str | None, knobs: Mapping[str, float]) -> 
         UnauthorizedError: if the key is not known.
         ForbiddenError: if the key may not use these knobs.
     """
-    rules = service.rules(key or None)
-    at_rest = service.setting(rules, [])
-    defaults = at_rest.applied.keys() - at_rest.forced.keys()
-    return service.setting(rules, [{name: value for name, value in knobs.items() if value or name in defaults}])
+    try:
+        rules = service.rules(key or None)
+        at_rest = service.setting(rules, [])
+        defaults = at_rest.applied.keys() - at_rest.forced.keys()
+        return service.setting(rules, [{name: value for name, value in knobs.items() if value or name in defaults}])
+    except AlignvecError as error:
+        service.refused(ENDPOINT, None, error)
+        raise
 
 
 def remark(setting: Setting) -> str:

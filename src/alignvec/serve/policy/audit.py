@@ -12,9 +12,9 @@ from alignvec.serve.policy.keys import redacted
 from alignvec.serve.setting import Setting
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
-    """One request, answered or refused.
+    """One request, answered or refused; filled in while it is being answered.
 
     Attributes:
         key: name of its rules; None if its key is not known.
@@ -37,8 +37,8 @@ class Entry:
     request: str
     endpoint: str
     model: str
-    status: int
-    seconds: float
+    status: int = 500
+    seconds: float = 0.0
     alignment: Setting | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -14,6 +14,7 @@ from alignvec.serve.policy.keys import matching, redacted
 from alignvec.serve.policy.rules import Grant, Limit, Part, Rules
 from alignvec.steer.scale import Scale
 
+EXAMPLE = "recipes/policies/example.yaml is an example"
 ANONYMOUS = "anonymous"
 """Name of requests without a key in the audit log."""
 
@@ -101,7 +102,7 @@ def load_policy(path: Path) -> Policy:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
         empty = _empty(content)
     except FileNotFoundError:
-        raise ConfigError(f"no policy file at {path}; recipes/policies/example.yaml is an example") from None
+        raise ConfigError(f"no policy file at {path}; {EXAMPLE}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}; name a policy file") from None
     except yaml.MarkedYAMLError as error:
@@ -110,13 +111,13 @@ def load_policy(path: Path) -> Policy:
     except (ValueError, yaml.YAMLError, RecursionError):
         raise ConfigError(f"{path}: not valid YAML: it holds a character or a value that cannot be read") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: no YAML mapping; recipes/policies/example.yaml is an example")
+        raise ConfigError(f"{path}: no YAML mapping; {EXAMPLE}")
     if empty:  # `vectors:` with nothing behind it reads like none of them, and left out it means all of them
         raise ConfigError(redacted(f"{path}: {empty}: is empty; give it a value, or leave it out"))
     try:
         read = PolicyFile.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(redacted(f"{path}: {_complaint(error)}; recipes/policies/example.yaml is an example")) from None
+        raise ConfigError(redacted(f"{path}: {_complaint(error)}; {EXAMPLE}")) from None
     anonymous = Rules(name=ANONYMOUS, **dict(read.anonymous)) if read.anonymous else None
     return Policy(str(path), read.keys, anonymous)
 

@@ -1,0 +1,94 @@
+"""What is asked from the page is in the audit log and the metrics, as what is asked through the API."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignvec.data.schema import PreferenceRow
+from alignvec.serve.page.events import Events
+from alignvec.serve.policy.audit import AuditLog
+from alignvec.serve.service import Service
+from tests.serve.scripted_engine import ScriptedEngine
+from tests.serve.serving import make_service, policy_of
+
+ROW = PreferenceRow.model_validate(
+    {
+        "id": "m1",
+        "domain": "medical",
+        "split": "test",
+        "topic": "sleep",
+        "persona": "a cook",
+        "query": "I cannot sleep.",
+        "responses": {"avoidance": "Ask a doctor.", "expert": "Take a walk."},
+    }
+)
+
+
+class Scoring(ScriptedEngine):
+    """With a meter."""
+
+    async def preference(self, row: PreferenceRow, knobs: Any) -> dict[str, float]:
+        if self.error:
+            raise self.error
+        return dict.fromkeys(row.responses, -1.0)
+
+
+@pytest.fixture
+def service(tiny: Any, make_vector: Any, tmp_path: Path) -> Service:
+    policy = policy_of(staff={"requests_per_minute": 3}, public={"vectors": {"medical": {"max": 0}}})
+    return make_service(Scoring(tiny, [make_vector("medical")]), policy, AuditLog(tmp_path / "audit.jsonl"))
+
+
+@pytest.fixture
+def events(service: Service) -> Events:
+    return Events(service, {"medical": [ROW]}, needs_key=True)
+
+
+def entries(tmp_path: Path) -> list[tuple[Any, ...]]:
+    """Endpoint, key, status, error and applied knobs of each line."""
+    found = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    return [(e["endpoint"], e["key"], e["status"], e["error"], (e["alignment"] or {}).get("applied")) for e in found]
+
+
+async def say(events: Events, key: str, value: float) -> None:
+    async for _ in events.chat("hello", [], key, value):
+        pass
+
+
+def test_replies_and_refusals_are_written_down_once_each(service: Service, events: Events, tmp_path: Path) -> None:
+    async def visit() -> None:
+        await say(events, "staff", 0.5)
+        await say(events, "nobody", 0.5)
+        await say(events, "public", 0.5)
+
+    asyncio.run(visit())
+    assert entries(tmp_path) == [
+        ("page", "staff", 200, None, {"medical": 0.5}),
+        ("page", None, 401, "invalid_api_key", None),
+        ("page", None, 403, "forbidden", None),
+    ]
+    assert service.active == 0
+    counted = service.metrics.replies.collect()[0].samples
+    assert {(s.labels["endpoint"], s.labels["status"]): s.value for s in counted if s.name.endswith("_total")} == {
+        ("page", status): 1 for status in ("200", "401", "403")
+    }
+
+
+def test_the_meter_is_written_down(service: Service, events: Events, tmp_path: Path) -> None:
+    async def visit() -> None:
+        assert "likeliest" in (await events.measure("m1", "staff", 1.0))[0]
+        service.engine.error = RuntimeError("a bug")  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError):
+            await events.measure("m1", "staff", 1.0)
+        service.draining = True
+        assert "shutting down" in (await events.measure("m1", "staff", 1.0))[1]
+
+    asyncio.run(visit())
+    assert entries(tmp_path) == [
+        ("meter", "staff", 200, None, {"medical": 1.0}),
+        ("meter", "staff", 500, "internal_error", {"medical": 1.0}),
+        ("meter", "staff", 503, "unavailable", {"medical": 1.0}),
+    ]
