@@ -27,7 +27,11 @@ from alignvec.provenance import provenance
 from alignvec.serve.load.outcome import Outcome, Probe, chat_probe
 
 WAYS = ("knob", "zero_shot", "three_shot")
-COSTS = ("tokens", "first_token", "seconds")
+COSTS = {
+    "tokens": "tokens processed",
+    "first_token": "seconds to the first token",
+    "seconds": "seconds to the last token",
+}
 FILLER = "You work for a clinic, a law office and a bank. Be polite, keep to the question and write plain English. "
 CLAIM = 0.5
 
@@ -80,11 +84,13 @@ def draw(curve: Sequence[dict[str, Any]], path: Path) -> None:
     x = [point["system_tokens"] for point in curve]
     for cost, top, bottom in zip(COSTS, above, below, strict=True):
         for way in WAYS:
-            top.plot(x, [point["costs"][way][cost] for point in curve], "o-", label=way, markersize=4)
+            top.plot(x, [point["costs"][way][cost] for point in curve], "o-", label=way.replace("_", "-"), markersize=4)
         for i, way in enumerate(WAYS[1:], start=1):
-            bottom.plot(x, [point["knob_vs"][way][cost] for point in curve], f"C{i}o-", label=f"knob / {way}")
+            bottom.plot(
+                x, [point["knob_vs"][way][cost] for point in curve], f"C{i}o-", label=f"knob / {way.replace('_', '-')}"
+            )
         bottom.axhline(CLAIM, color="0.6", linestyle=":")
-        top.set(title=cost, ylim=(0, None))
+        top.set(title=COSTS[cost], ylim=(0, None))
         bottom.set(xlabel="tokens of the system prompt", ylim=(0, None))
         top.legend(frameon=False, fontsize=8)
         bottom.legend(frameon=False, fontsize=8)

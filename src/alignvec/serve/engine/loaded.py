@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from alignvec.allocator import give_back_freed_blocks
 from alignvec.errors import VectorError
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import check_knobs
@@ -104,6 +105,8 @@ class PackedKnobs:
         if not new and len(kept) == len(self._sets):
             return
         self.close()
-        self._sets = kept + new
+        before, self._sets = len(self._sets), kept + new
         self._stacked = StackedLayers(self._model, [part for loaded in self._sets for part in loaded.stacked])
         self._rowwise = RowwiseModules(self._model, [part for loaded in self._sets for part in loaded.rowwise])
+        if len(self._sets) < before + len(new):
+            give_back_freed_blocks()
