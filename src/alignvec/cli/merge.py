@@ -43,8 +43,8 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Write base + Σ λ·Δ as a model folder that plain transformers loads; a killed merge goes on where it was."""
-    from alignvec.errors import ConfigError
     from alignvec.allocator import keep_freed_blocks
+    from alignvec.errors import ConfigError
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
     from alignvec.merge.run import merge as run
     from alignvec.steer.knobs import parse_knobs
