@@ -3,8 +3,8 @@
 Both in one process and in turn, on two copies of the demo model: `KnobbedModel` with one gate row for each row, and a
 `PeftModel` with one adapter a setting, made of the factors that the setting turns, stacked, B scaled by its λ (what
 `add_weighted_adapter` with `cat` does, with signs). Decoding is greedy, with a fixed number of new tokens. Measured are
-throughput, the bytes of the vectors or adapters, resident memory that loading them adds, and the time from a new
-setting to a model that can run it. Rows of both that give the same tokens are counted. Ends in one JSON line.
+throughput, the bytes of the vectors or adapters, resident memory that loading and turning them adds, and the time from
+a new setting to a model that can run it. Rows of both that give the same tokens are counted. Ends in one JSON line.
 """
 
 import argparse
@@ -76,13 +76,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    base, other = models.load("demo"), models.load("demo")
+    before = resident()
     vectors = [load_vector(folder) for folder in find_vectors(VECTORS).values()]
     wanted = [
         {name: float(value) for name, value in parse_setting(text).items()}
         for text in settings([vector.name for vector in vectors])[: chosen.settings]
     ]
-    base, other = models.load("demo"), models.load("demo")
-    before = resident()
     knobbed = KnobbedModel(base, vectors)
     with knobbed.knobs(wanted):
         knobs_mib = resident() - before

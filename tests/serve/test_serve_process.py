@@ -55,10 +55,12 @@ def folders(tiny_folder: Path, make_vector: Any, tmp_path: Path) -> tuple[Path, 
 def test_sigterm_lets_streams_finish(folders: tuple[Path, Path]) -> None:
     model, vectors = folders
     with process("--model", model, "--vectors", vectors) as (running, url):
-        assert httpx2.get(f"{url}/ready").status_code == 200
+        assert httpx2.get(f"{url}/ready", timeout=120).status_code == 200
         idle = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
         whole = httpx2.post(
-            f"{url}/v1/completions", json={"model": "model", "prompt": "a", "max_tokens": 60, "seed": 1}
+            f"{url}/v1/completions",
+            json={"model": "model", "prompt": "a", "max_tokens": 60, "seed": 1},
+            timeout=120,
         )
         body = {"model": "model", "prompt": "a", "max_tokens": 60, "seed": 1, "stream": True}
         with httpx2.stream("POST", f"{url}/v1/completions", json=body, timeout=120) as stream:

@@ -12,6 +12,8 @@ from alignvec.vectors.vector import AlignmentVector
 Finish = Literal["stop", "length"]
 GONE = 499
 """Status of a request whose client went away, as in nginx."""
+METER = "meter"
+"""What the audit log and the metrics call the page's preference meter."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Ask:
-    """A request for `n` replies to one prompt.
+    """A request for `n` replies to each of its prompts.
 
     Attributes:
-        prompt: token ids.
-        sampling: how to decode; choice i uses seed + i.
+        prompts: token ids; replies are numbered prompt by prompt.
+        sampling: how to decode; a prompt's reply i uses seed + i.
         setting: the knobs.
-        n: number of replies.
+        n: number of replies to a prompt.
         stop: strings that end a reply.
         logprobs: see `Job`.
-        text: the prompt as text, for the audit log if it keeps prompts.
+        text: the prompts as text, for the audit log if it keeps prompts.
         endpoint: path, for metrics and audit log.
         model: as the request names it, for the audit log.
     """
 
-    prompt: Sequence[int]
+    prompts: Sequence[Sequence[int]]
     sampling: Sampling
     setting: Setting
     n: int = 1
@@ -58,6 +60,24 @@ class Ask:
     text: str = ""
     endpoint: str = "/v1/chat/completions"
     model: str = ""
+
+    @property
+    def choices(self) -> int:
+        """Number of replies."""
+        return len(self.prompts) * self.n
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts together."""
+        return sum(map(len, self.prompts))
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The HTTP request that is being answered: its id, and when it came (`time.monotonic`)."""
+
+    id: str
+    arrived: float
 
 
 @dataclass(frozen=True)

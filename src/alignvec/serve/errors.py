@@ -1,6 +1,7 @@
 """What can go wrong with a request, with the HTTP status and the fields of OpenAI's error shape."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from alignvec.errors import AlignvecError
@@ -51,8 +52,13 @@ class UnauthorizedError(ServeError):
 
 
 class ForbiddenError(ServeError):
-    """The key may not use this vector, this coefficient or this endpoint."""
+    """The key may not use this vector, this coefficient or this endpoint.
 
+    Attributes:
+        requested: the knobs that were asked for, if it is about knobs.
+    """
+
+    requested: Mapping[str, float | str] = MappingProxyType({})
     status, kind, code = 403, "permission_error", "forbidden"
 
 

@@ -36,6 +36,14 @@ def resolve(asked: Sequence[Asked], scales: Mapping[str, Scale], rules: Rules, *
             raise _bad(
                 f"no vector named {str(name)[:40]!r} is loaded (have: {', '.join(scales) or 'none'}); use one of them"
             )
+    try:
+        return _resolved(requested, scales, rules, strict=strict)
+    except ForbiddenError as error:
+        error.requested = {name: v if isinstance(v, int | float) else str(v)[:64] for name, v in requested.items()}
+        raise
+
+
+def _resolved(requested: dict[str, float | str], scales: Mapping[str, Scale], rules: Rules, *, strict: bool) -> Setting:
     applied: dict[str, float] = {}
     clamped: dict[str, tuple[float, float]] = {}
     forced: dict[str, float] = {}

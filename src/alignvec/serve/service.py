@@ -7,19 +7,27 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
+from secrets import token_hex
 from typing import Any, cast
 
 from jinja2 import TemplateError
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
-from alignvec.serve.ask import GONE, Ask, Options, Piece
+from alignvec.serve.ask import GONE, METER, Ask, Incoming, Options, Piece
 from alignvec.serve.engine.engine import Engine
 from alignvec.serve.engine.request import Job, Step
-from alignvec.serve.errors import BadRequestError, TimedOutError, TooLongError, UnavailableError, as_served
+from alignvec.serve.errors import (
+    BadRequestError,
+    ForbiddenError,
+    TimedOutError,
+    TooLongError,
+    UnavailableError,
+    as_served,
+)
 from alignvec.serve.merged import merged
 from alignvec.serve.metrics import Metrics
-from alignvec.serve.policy.audit import AuditLog, Entry
+from alignvec.serve.policy.audit import AuditLog, Entry, now
 from alignvec.serve.policy.limits import RateLimits
 from alignvec.serve.policy.policy import Policy
 from alignvec.serve.policy.rules import Rules
@@ -30,8 +38,8 @@ from alignvec.steer.scale import scale_of
 
 __all__ = ["REQUEST", "Ask", "Options", "Piece", "Service"]
 
-REQUEST: ContextVar[str] = ContextVar("request", default="")
-"""Id of the HTTP request being answered."""
+REQUEST: ContextVar[Incoming | None] = ContextVar("request", default=None)
+"""The HTTP request being answered; the page's events are answered outside of any."""
 DEFAULT_TOKENS = 512
 _log = logging.getLogger("alignvec.serve")
 
@@ -141,18 +149,18 @@ class Service:
             RateLimitedError, TooLongError, OverloadedError, UnavailableError, TimedOutError: before the first piece
                 or later.
         """
-        tally = _Tally(ask.n)
-        entry = Entry(rules.name, REQUEST.get(), ask.endpoint, ask.model or self.options.model, alignment=ask.setting)
+        tally = _Tally(ask.choices)
+        entry = self._entry(rules.name, ask.endpoint, ask.model, ask.setting)
         with self._answering(entry):
             try:
                 self._admit(ask, rules)
-                async with aclosing(merged([self._reply(ask, choice) for choice in range(ask.n)])) as items:
+                async with aclosing(merged([self._reply(ask, choice) for choice in range(ask.choices)])) as items:
                     while (piece := await self._next(items, tally.start)) is not None:
                         tally.add(piece)
                         yield piece
             finally:
                 self._measure(ask, tally)
-                entry.prompt, entry.prompt_tokens, entry.completion_tokens = ask.text, len(ask.prompt), tally.tokens
+                entry.prompt, entry.prompt_tokens, entry.completion_tokens = ask.text, ask.prompt_tokens, tally.tokens
                 entry.reply, entry.finish = ["".join(parts) for parts in tally.texts], tally.finish
 
     async def preference(self, row: PreferenceRow, setting: Setting, rules: Rules) -> dict[str, dict[str, float]]:
@@ -160,21 +168,29 @@ class Service:
 
         Raises:
             RateLimitedError: if the key has used up its requests.
+            UnavailableError: if the server is draining.
             TimedOutError: if it takes too long.
         """
-        with self._answering(Entry(rules.name, REQUEST.get(), "meter", self.options.model, alignment=setting)):
+        with self._answering(self._entry(rules.name, METER, alignment=setting)):
             self.require_ready()
             self.limits.admit(rules)
             try:
                 async with asyncio.timeout(self.options.timeout):
-                    now = await self.engine.preference(row, setting.applied)
-                    return {"now": now, "base": await self.engine.preference(row, {})}
+                    now = await self.engine.preference(row, setting.applied, setting.vectors)
+                    return {"now": now, "base": await self.engine.preference(row, {}, setting.vectors)}
             except TimeoutError:
                 raise TimedOutError(f"no likelihoods within {self.options.timeout:g} s; try again later") from None
 
-    def refused(self, endpoint: str, key: str | None, error: AlignvecError) -> None:
-        """Write down a request that never got as far as `pieces` or `preference`."""
-        with suppress(AlignvecError), self._answering(Entry(key, REQUEST.get(), endpoint, "")):
+    def refused(
+        self, endpoint: str, key: str | None, error: AlignvecError | asyncio.CancelledError, model: str = ""
+    ) -> None:
+        """Write down a request that never got as far as `pieces` or `preference`; `key` is the name of its rules."""
+        requested = error.requested if isinstance(error, ForbiddenError) else {}
+        alignment = Setting(requested=dict(requested)) if requested else None
+        with (
+            suppress(AlignvecError, asyncio.CancelledError),
+            self._answering(self._entry(key, endpoint, model, alignment)),
+        ):
             raise error
 
     @property
@@ -183,18 +199,20 @@ class Service:
 
     def _admit(self, ask: Ask, rules: Rules) -> None:
         self.require_ready()
-        if ask.n > (room := self.engine.load().room):
-            raise BadRequestError(f"n is {ask.n}, but the server has room for {room} replies; ask for fewer", param="n")
-        self.limits.admit(rules, ask.n)
+        if ask.choices > (room := self.engine.load().room):
+            raise BadRequestError(
+                f"{ask.choices} replies are wanted, but the server has room for {room}; ask for fewer", param="n"
+            )
+        self.limits.admit(rules, ask.choices)
         wanted = ask.sampling.max_new_tokens
         if rules.max_tokens is not None and wanted > rules.max_tokens:
             raise TooLongError(
                 f"max_tokens is {wanted}, but this key may have at most {rules.max_tokens}; ask for fewer",
                 param="max_tokens",
             )
-        if len(ask.prompt) + wanted > self.engine.context:
+        if (longest := max(map(len, ask.prompts))) + wanted > self.engine.context:
             raise TooLongError(
-                f"the prompt has {len(ask.prompt)} tokens and the reply may have {wanted}, but both together must fit "
+                f"the prompt has {longest} tokens and the reply may have {wanted}, but both together must fit "
                 f"{self.engine.context}; shorten the prompt or lower max_tokens"
             )
 
@@ -210,9 +228,10 @@ class Service:
             ) from None
 
     async def _reply(self, ask: Ask, choice: int) -> AsyncGenerator[Piece, None]:
-        sampling = ask.sampling.model_copy(update={"seed": ask.sampling.seed + choice})
-        job = Job(ask.prompt, sampling, ask.setting.applied, ask.logprobs, ask.setting.vectors)
-        text = ReplyText(self._tokenizer, ask.prompt, ask.stop)
+        prompt = ask.prompts[choice // ask.n]
+        sampling = ask.sampling.model_copy(update={"seed": ask.sampling.seed + choice % ask.n})
+        job = Job(prompt, sampling, ask.setting.applied, ask.logprobs, ask.setting.vectors)
+        text = ReplyText(self._tokenizer, prompt, ask.stop)
         steps: list[Step] = []
         async with aclosing(cast(AsyncGenerator[Step, None], self.engine.stream(job))) as stream:
             async for step in stream:
@@ -230,33 +249,39 @@ class Service:
     def _measure(self, ask: Ask, tally: "_Tally") -> None:
         metrics, now = self.metrics, time.monotonic()
         if tally.first is not None:
-            metrics.tokens.labels("in").inc(len(ask.prompt))
+            metrics.tokens.labels("in").inc(ask.prompt_tokens)
             metrics.tokens.labels("out").inc(tally.tokens)
             metrics.first_token.observe(tally.first - tally.start)
-        if tally.first is not None and tally.tokens > ask.n:
-            metrics.per_token.observe((now - tally.first) * ask.n / (tally.tokens - ask.n))
+        if tally.first is not None and tally.tokens > ask.choices:
+            metrics.per_token.observe((now - tally.first) * ask.choices / (tally.tokens - ask.choices))
         for name in ask.setting.clamped:
             metrics.clamped.labels(name).inc()
 
     @contextmanager
     def _answering(self, entry: Entry) -> Iterator[None]:
         """Hold back the end of the process, then count and write down how the block ended."""
-        start = time.monotonic()
-        entry.error = "internal_error"
+        incoming = REQUEST.get()
+        start = incoming.arrived if incoming else time.monotonic()
+        entry.status, entry.error = 500, "internal_error"
         try:
             with self.busy():
                 yield
             entry.status, entry.error = 200, None
         except (GeneratorExit, asyncio.CancelledError):
-            entry.status, entry.error = GONE, "client_gone"
+            entry.status, entry.error = GONE, "cancelled"
             raise
         except AlignvecError as error:
             entry.status, entry.error = as_served(error).status, as_served(error).code
             raise
         finally:
-            entry.seconds = round(time.monotonic() - start, 3)
+            entry.time, entry.seconds = now(), round(time.monotonic() - start, 3)
             self.metrics.replies.labels(entry.endpoint, entry.status).inc()
             self._write(entry)
+
+    def _entry(self, key: str | None, endpoint: str, model: str = "", alignment: Setting | None = None) -> Entry:
+        incoming = REQUEST.get()
+        request = incoming.id if incoming else f"req_{token_hex(12)}"
+        return Entry(key, request, endpoint, model or self.options.model, alignment=alignment)
 
     def _write(self, entry: Entry) -> None:
         try:

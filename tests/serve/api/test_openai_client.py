@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,11 @@ def test_completions(client: openai.OpenAI, engine: ScriptedEngine) -> None:
     assert [engine.base.tokenizer.decode(list(job.prompt)) for job in engine.jobs] == ["one", "one", "two", "two"]
     assert client.completions.create(model="demo", prompt=[72, 73]).choices[0].text == TEXT
     assert engine.jobs[-1].prompt == [72, 73]
-    streamed = client.completions.create(model="demo", prompt="x", stream=True)
+    streamed = list(client.completions.create(model="demo", prompt="x", stream=True, stop=["llx"], logprobs=0))
     assert "".join(chunk.choices[0].text for chunk in streamed) == TEXT
+    parts = [chunk.choices[0].logprobs for chunk in streamed]
+    offsets = [offset for part in parts if part and part.text_offset for offset in part.text_offset]
+    assert offsets[:8] == list(range(8)), "though the stop string held some of the text back"
 
 
 def test_precedence_and_echo(client: openai.OpenAI, engine: ScriptedEngine) -> None:
@@ -147,6 +151,9 @@ def test_precedence_and_echo(client: openai.OpenAI, engine: ScriptedEngine) -> N
     assert raw.headers["x-request-id"].startswith("req_")
     client.with_options(api_key="usual").chat.completions.create(model="demo", messages=HI)
     assert engine.jobs[1].knobs == {"medical": 0.25}
+    headers = [("Authorization", "Bearer usual"), ("X-Alignment", "medical=0.1"), ("X-Alignment", "legal=0.2")]
+    httpx2.post(f"{client.base_url}chat/completions", json={"model": "demo", "messages": HI}, headers=headers)
+    assert engine.jobs[2].knobs == {"medical": 0.1, "legal": 0.2}
 
 
 def test_errors_have_their_classes(client: openai.OpenAI, engine: ScriptedEngine, tmp_path: Path) -> None:
@@ -178,12 +185,29 @@ def test_errors_have_their_classes(client: openai.OpenAI, engine: ScriptedEngine
     with pytest.raises(openai.InternalServerError) as broken:
         ask()
     assert "secret" not in broken.value.message and broken.value.status_code == 500
-    told = [(entry["key"], entry["status"]) for entry in entries(tmp_path)]
+    found = entries(tmp_path)
+    assert found[1]["alignment"]["requested"] == {"medical": 0.5} and found[1]["alignment"]["applied"] == {}
+    told = [(entry["key"], entry["status"]) for entry in found]
     assert told == [
         (None, 401), ("public", 403), ("boss", 404), ("boss", 404), ("public", 400), ("boss", 400), ("rare", 200),
         ("rare", 429), ("boss", 429), ("boss", 429), ("boss", 500),
     ]  # fmt: skip
     assert "nobody" not in (tmp_path / "audit.jsonl").read_text()
+
+
+def test_several_prompts_are_admitted_together_or_not_at_all(
+    client: openai.OpenAI, engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    before = datetime.now(UTC)
+    client.completions.create(model="demo", prompt=["one", "two", "three"], n=2, max_tokens=4)
+    with pytest.raises(openai.BadRequestError, match="fit"):
+        client.completions.create(model="demo", prompt=["a", "b " * 200], max_tokens=100)
+    answered, refused = entries(tmp_path)
+    assert (answered["prompt_tokens"], answered["completion_tokens"]) == (11, 24)
+    assert answered["finish"] == ["length"] * 6
+    assert refused["status"] == 400 and len(engine.jobs) == 6
+    ended = datetime.fromisoformat(answered["time"])
+    assert answered["seconds"] > 0 and (ended - before).total_seconds() + 0.001 >= answered["seconds"]
 
 
 def test_an_error_in_a_stream_reaches_the_client(client: openai.OpenAI, engine: ScriptedEngine) -> None:
@@ -222,9 +246,9 @@ def test_a_client_that_leaves_frees_its_rows(
 def test_time_is_up(engine: ScriptedEngine) -> None:
     engine.wait, engine.wait_after = asyncio.Event(), 3
     with served(make_service(engine, timeout=0.3)) as url:
-        answer = httpx2.post(f"{url}/v1/chat/completions", json={"model": "demo", "messages": HI})
+        answer = httpx2.post(f"{url}/v1/chat/completions", json={"model": "demo", "messages": HI}, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
-    assert (engine.open, engine.left_early) == (0, 1)
+    assert (engine.open, engine.left_early) == (0, len(engine.jobs))
 
 
 def test_models_and_alignment(client: openai.OpenAI, url: str) -> None:

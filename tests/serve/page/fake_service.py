@@ -91,7 +91,7 @@ class FakeService:
         knobs = " ".join(f"{name}={value:g}" for name, value in ask.setting.applied.items()) or "base"
         asked = json.loads(ask.text)[-1]["content"]
         try:
-            words = f"<b>I</b> was asked {asked} under {knobs} with {len(ask.prompt)} messages, and that is all."
+            words = f"<b>I</b> was asked {asked} under {knobs} with {ask.prompt_tokens} messages, and that is all."
             for word in words.split(" "):
                 yield SimpleNamespace(choice=0, text=word + " ", steps=(), finish=None)
                 await asyncio.sleep(self.pause)

@@ -30,7 +30,7 @@ ROW = PreferenceRow.model_validate(
 class Scoring(ScriptedEngine):
     """With a meter."""
 
-    async def preference(self, row: PreferenceRow, knobs: Any) -> dict[str, float]:
+    async def preference(self, row: PreferenceRow, knobs: Any, vectors: Any) -> dict[str, float]:
         if self.error:
             raise self.error
         return dict.fromkeys(row.responses, -1.0)
@@ -47,14 +47,20 @@ def events(service: Service) -> Events:
     return Events(service, {"medical": [ROW]}, needs_key=True)
 
 
+def lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+
+
 def entries(tmp_path: Path) -> list[tuple[Any, ...]]:
     """Endpoint, key, status, error and applied knobs of each line."""
-    found = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    return [(e["endpoint"], e["key"], e["status"], e["error"], (e["alignment"] or {}).get("applied")) for e in found]
+    return [
+        (e["endpoint"], e["key"], e["status"], e["error"], (e["alignment"] or {}).get("applied"))
+        for e in lines(tmp_path)
+    ]
 
 
-async def say(events: Events, key: str, value: float) -> None:
-    async for _ in events.chat("hello", [], key, value):
+async def say(events: Events, key: str, value: float, question: str = "hello") -> None:
+    async for _ in events.chat(question, [], key, value):
         pass
 
 
@@ -63,17 +69,20 @@ def test_replies_and_refusals_are_written_down_once_each(service: Service, event
         await say(events, "staff", 0.5)
         await say(events, "nobody", 0.5)
         await say(events, "public", 0.5)
+        await say(events, "public", 0.0, " ")
 
     asyncio.run(visit())
     assert entries(tmp_path) == [
         ("page", "staff", 200, None, {"medical": 0.5}),
         ("page", None, 401, "invalid_api_key", None),
-        ("page", None, 403, "forbidden", None),
+        ("page", "public", 403, "forbidden", {}),
+        ("page", "public", 400, "invalid_request", None),
     ]
     assert service.active == 0
+    assert len({line["request"] for line in lines(tmp_path)} - {""}) == 4
     counted = service.metrics.replies.collect()[0].samples
     assert {(s.labels["endpoint"], s.labels["status"]): s.value for s in counted if s.name.endswith("_total")} == {
-        ("page", status): 1 for status in ("200", "401", "403")
+        ("page", status): 1 for status in ("200", "401", "403", "400")
     }
 
 
@@ -83,6 +92,10 @@ def test_the_meter_is_written_down(service: Service, events: Events, tmp_path: P
         service.engine.error = RuntimeError("a bug")  # type: ignore[attr-defined]
         with pytest.raises(RuntimeError):
             await events.measure("m1", "staff", 1.0)
+        assert "above" in (await events.measure("m1", "public", 1.0))[1]
+        service.engine.error = None  # type: ignore[attr-defined]
+        assert "likeliest" in (await events.measure("m1", "staff", 0.0))[0]
+        assert "3 requests per minute" in (await events.measure("m1", "staff", 0.0))[1]
         service.draining = True
         assert "shutting down" in (await events.measure("m1", "staff", 1.0))[1]
 
@@ -90,5 +103,8 @@ def test_the_meter_is_written_down(service: Service, events: Events, tmp_path: P
     assert entries(tmp_path) == [
         ("meter", "staff", 200, None, {"medical": 1.0}),
         ("meter", "staff", 500, "internal_error", {"medical": 1.0}),
+        ("meter", "public", 403, "forbidden", {}),
+        ("meter", "staff", 200, None, {}),
+        ("meter", "staff", 429, "rate_limit_exceeded", {}),
         ("meter", "staff", 503, "unavailable", {"medical": 1.0}),
     ]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 import traceback
 from secrets import token_hex
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alignvec.serve.address import is_loopback
 from alignvec.serve.api.errors import error_response, unexpected
+from alignvec.serve.ask import Incoming
 from alignvec.serve.errors import (
     BadRequestError,
     ForbiddenError,
@@ -51,7 +53,7 @@ class Gate:
         path = scope["path"]
         given = Headers(scope=scope).get("x-request-id", "")
         request, status = given if REQUEST_ID.fullmatch(given) else f"req_{token_hex(12)}", 0
-        REQUEST.set(request)
+        REQUEST.set(Incoming(request, time.monotonic()))
 
         async def answer(message: Message) -> None:
             nonlocal status

@@ -42,20 +42,20 @@ def chat_logprobs(tokenizer: Any, steps: Sequence[Step]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(tokenizer: Any, steps: Sequence[Step], offset: int, top: bool) -> dict[str, Any]:
+def completion_logprobs(tokenizer: Any, steps: Sequence[Step], before: Sequence[Step], top: bool) -> dict[str, Any]:
     """The `logprobs` object of a completion choice.
 
     Args:
         tokenizer: of the model.
         steps: tokens of the reply, or of the next piece of it.
-        offset: characters of the reply before them.
+        before: tokens of the reply before them; what a stop string holds back of the text is not held back of these.
         top: the likeliest tokens were asked for.
     """
     kept = [step for step in steps if step.finish != "stop"]
     tokens = [token_text(tokenizer, step.token) for step in kept]
-    offsets, raw = [], b""
+    offsets, raw = [], b"".join(token_bytes(tokenizer, step.token) for step in before)
     for step in kept:
-        offsets.append(offset + len(raw.decode(errors="ignore")))
+        offsets.append(len(raw.decode(errors="ignore")))
         raw += token_bytes(tokenizer, step.token)
     likeliest = [{token_text(tokenizer, token): logprob for token, logprob in step.top} for step in kept]
     return {

@@ -5,7 +5,6 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -20,7 +19,6 @@ from alignvec.serve.api.knobs import HEADER, header_knobs, model_knobs
 from alignvec.serve.api.shapes import ChatShape, CompletionShape, Shape
 from alignvec.serve.ask import GONE, Ask, Piece
 from alignvec.serve.errors import BadRequestError, ServeError
-from alignvec.serve.merged import merged
 from alignvec.serve.policy.rules import Rules
 from alignvec.serve.service import Service
 from alignvec.serve.setting import Setting
@@ -45,8 +43,8 @@ def replies_router(service: Service) -> APIRouter:
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         text = json.dumps(turns, ensure_ascii=False)
 
-        async def prompts() -> list[tuple[list[int], str]]:
-            return [(await asyncio.to_thread(service.chat_prompt, turns), text)]
+        async def prompts() -> tuple[list[list[int]], str]:
+            return [await asyncio.to_thread(service.chat_prompt, turns)], text
 
         return await answer(request, body, prompts, logprobs, ChatShape)
 
@@ -54,7 +52,7 @@ def replies_router(service: Service) -> APIRouter:
     async def completions(request: Request, body: CompletionBody) -> Response:
         """Go on with a text, or with several."""
 
-        async def prompts() -> list[tuple[list[int], str]]:
+        async def prompts() -> tuple[list[list[int]], str]:
             one = isinstance(body.prompt, str) or isinstance(body.prompt[0], int)
             given: Sequence[Any] = [body.prompt] if one else body.prompt
             if len(given) * (body.n or 1) > MOST_CHOICES:
@@ -63,7 +61,7 @@ def replies_router(service: Service) -> APIRouter:
                 await asyncio.to_thread(service.text_prompt, p) if isinstance(p, str) else _known(p, known)
                 for p in given
             ]
-            return [(i, p if isinstance(p, str) else str(p)) for i, p in zip(ids, given, strict=True)]
+            return ids, given[0] if one and isinstance(given[0], str) else json.dumps(given, ensure_ascii=False)
 
         return await answer(request, body, prompts, body.logprobs, CompletionShape)
 
@@ -74,27 +72,24 @@ def replies_router(service: Service) -> APIRouter:
         async def respond() -> Response:
             try:
                 setting = _setting(service, rules, request, body)
-                asks = [
-                    Ask(
-                        ids,
-                        _sampling(body, ids, service, rules),
-                        setting,
-                        n=body.n or 1,
-                        stop=body.stops,
-                        logprobs=logprobs,
-                        text=text,
-                        endpoint=endpoint,
-                        model=body.model,
-                    )
-                    for ids, text in await prompts()
-                ]
-            except AlignvecError as error:
-                service.refused(endpoint, rules.name, error)
+                ids, text = await prompts()
+                ask = Ask(
+                    ids,
+                    _sampling(body, ids, service, rules),
+                    setting,
+                    n=body.n or 1,
+                    stop=body.stops,
+                    logprobs=logprobs,
+                    text=text,
+                    endpoint=endpoint,
+                    model=body.model,
+                )
+            except (AlignvecError, asyncio.CancelledError) as error:
+                service.refused(endpoint, rules.name, error, body.model)
                 raise
-            tokens = sum(len(ask.prompt) for ask in asks)
-            reply = shape(tokenizer, body.model, setting, len(asks) * (body.n or 1), tokens, logprobs)
+            reply = shape(tokenizer, body.model, setting, ask.choices, ask.prompt_tokens, logprobs)
             headers = {"X-Alignment-Applied": format_knobs(setting.applied)}
-            pieces = _pieces(service, asks, rules)
+            pieces = service.pieces(ask, rules)
             if body.stream:
                 usage = body.stream_options is not None and body.stream_options.include_usage
                 first = await anext(pieces)  # errors before it have a status of their own
@@ -132,12 +127,6 @@ class Events(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _pieces(service: Service, asks: Sequence[Ask], rules: Rules) -> AsyncGenerator[Piece, None]:
-    async with aclosing(merged([service.pieces(ask, rules) for ask in asks])) as items:
-        async for prompt, piece in items:
-            yield replace(piece, choice=prompt * asks[0].n + piece.choice)
-
-
 async def _events(
     reply: Shape, first: Piece, rest: AsyncGenerator[Piece, None], usage: bool
 ) -> AsyncGenerator[str, None]:
@@ -159,17 +148,17 @@ async def _events(
 
 def _setting(service: Service, rules: Rules, request: Request, body: Body) -> Setting:
     named = model_knobs(body.model, service.options.model)
-    header = header_knobs(request.headers.get(HEADER, ""))
+    header = header_knobs(",".join(filter(str.strip, request.headers.getlist(HEADER))))
     return service.setting(rules, [named, header, body.alignment or {}])
 
 
-def _sampling(body: Body, prompt: Sequence[int], service: Service, rules: Rules) -> Sampling:
+def _sampling(body: Body, prompts: Sequence[Sequence[int]], service: Service, rules: Rules) -> Sampling:
     temperature = 1.0 if body.temperature is None else body.temperature
     return Sampling(
         temperature=temperature if temperature >= GREEDY_BELOW else 0.0,
         top_p=body.top_p or 1.0,
         repetition_penalty=body.repetition_penalty or 1.0,
-        max_new_tokens=body.reply_tokens or service.reply_tokens(prompt, rules),
+        max_new_tokens=body.reply_tokens or service.reply_tokens(max(prompts, key=len), rules),
         seed=secrets.randbelow(SEEDS) if body.seed is None else body.seed,
     )
 

@@ -4,12 +4,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeAlias
 
 from alignvec.serve.api.logprobs import chat_logprobs, completion_logprobs
 from alignvec.serve.ask import Piece
 from alignvec.serve.engine.request import Step
 from alignvec.serve.setting import Setting
+
+Delta: TypeAlias = tuple[dict[str, Any], str | None]
+"""What a chunk says of its choice, and why the choice has ended."""
 
 
 @dataclass
@@ -60,10 +63,10 @@ class Shape:
     def chunks(self, piece: Piece) -> list[dict[str, Any]]:
         """The chunks of a stream that a piece makes; it is taken in too."""
         choice = self.choices[piece.choice]
-        offset = len(choice.text)
+        before = choice.steps[:]
         self.add(piece)
         parts = []
-        for delta, finish in self._deltas(piece, choice, offset):
+        for delta, finish in self._deltas(piece, choice, before):
             last = finish is not None and all(one.finish for one in self.choices)
             echo = self._alignment() if self._first or last else {}
             self._first = False
@@ -92,7 +95,7 @@ class Shape:
     def _whole(self, choice: _Choice) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _deltas(self, piece: Piece, choice: _Choice, offset: int) -> Sequence[tuple[dict[str, Any], str | None]]:
+    def _deltas(self, piece: Piece, choice: _Choice, before: Sequence[Step]) -> Sequence[Delta]:
         raise NotImplementedError
 
 
@@ -105,8 +108,8 @@ class ChatShape(Shape):
         message = {"role": "assistant", "content": choice.text, "refusal": None}
         return {"message": message, "logprobs": self._logs(choice.steps)}
 
-    def _deltas(self, piece: Piece, choice: _Choice, offset: int) -> Sequence[tuple[dict[str, Any], str | None]]:
-        deltas: list[tuple[dict[str, Any], str | None]] = []
+    def _deltas(self, piece: Piece, choice: _Choice, before: Sequence[Step]) -> Sequence[Delta]:
+        deltas: list[Delta] = []
         if not choice.begun:
             choice.begun = True
             deltas.append(({"delta": {"role": "assistant", "content": ""}, "logprobs": None}, None))
@@ -126,12 +129,12 @@ class CompletionShape(Shape):
     kind, chunk_kind, prefix = "text_completion", "text_completion", "cmpl"
 
     def _whole(self, choice: _Choice) -> dict[str, Any]:
-        return {"text": choice.text, "logprobs": self._logs(choice.steps, 0)}
+        return {"text": choice.text, "logprobs": self._logs(choice.steps, ())}
 
-    def _deltas(self, piece: Piece, choice: _Choice, offset: int) -> Sequence[tuple[dict[str, Any], str | None]]:
-        return [({"text": piece.text, "logprobs": self._logs(piece.steps, offset)}, piece.finish)]
+    def _deltas(self, piece: Piece, choice: _Choice, before: Sequence[Step]) -> Sequence[Delta]:
+        return [({"text": piece.text, "logprobs": self._logs(piece.steps, before)}, piece.finish)]
 
-    def _logs(self, steps: Sequence[Step], offset: int) -> dict[str, Any] | None:
+    def _logs(self, steps: Sequence[Step], before: Sequence[Step]) -> dict[str, Any] | None:
         if self.logprobs is None:
             return None
-        return completion_logprobs(self.tokenizer, steps, offset, self.logprobs > 0)
+        return completion_logprobs(self.tokenizer, steps, before, self.logprobs > 0)

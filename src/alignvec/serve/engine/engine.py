@@ -12,7 +12,7 @@ from typing import Any, Literal
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from alignvec.data.schema import PreferenceRow
-from alignvec.logprobs import encode_replies
+from alignvec.logprobs import EncodedReplies, encode_replies
 from alignvec.models import BaseModel
 from alignvec.serve.engine.batching import Batching
 from alignvec.serve.engine.loaded import LoadedVectors, PackedKnobs
@@ -70,12 +70,13 @@ class Engine:
         self.context = min(settings.context, base.context_length)
         self._twin = BaseModel(base.name, base.folder, _twin(base.model), base.tokenizer)
         self._scoring = asyncio.Lock()
+        self._scorings: set[asyncio.Future[Sequence[float]]] = set()
         self._knobs = PackedKnobs(base.model)
         self._ends = _end_tokens(base)
         self._numbers = itertools.count()
         self._requests = 0
         self._batching: Batching | None = None
-        self._use(LoadedVectors(base, vectors, allow_other_base=settings.allow_other_base))
+        self._loaded = LoadedVectors(base, vectors, allow_other_base=settings.allow_other_base)
 
     @property
     def loaded(self) -> LoadedVectors:
@@ -192,20 +193,42 @@ class Engine:
         loaded = await asyncio.to_thread(
             LoadedVectors, self.base, vectors, allow_other_base=self.settings.allow_other_base
         )
-        async with self._scoring:
-            self._use(loaded)
+        self._loaded = loaded
 
-    async def preference(self, row: PreferenceRow, knobs: Mapping[str, float]) -> dict[str, float]:
+    async def preference(
+        self, row: PreferenceRow, knobs: Mapping[str, float], vectors: LoadedVectors | None = None
+    ) -> dict[str, float]:
         """Log-likelihood per token, in nats, of each level's reference reply to a query, under the knobs.
+
+        Args:
+            row: the query and its replies.
+            knobs: coefficient λ by vector name.
+            vectors: the set that the knobs are of; None for the one that is loaded.
 
         Raises:
             DataError: if a query with its reply does not fit the context.
         """
         levels, replies = list(row.responses), list(row.responses.values())
         encoded = encode_replies(self.base.tokenizer, row.query, replies, max_length=self.context)
-        async with self._scoring:
-            sums = (await asyncio.to_thread(self._scorer.score, [encoded], knobs))[0].tolist()
+        # A caller that goes away must not let the next one at the model while this one's thread is still at it.
+        scoring = asyncio.ensure_future(self._score(encoded, knobs, vectors or self._loaded))
+        self._scorings.add(scoring)
+        scoring.add_done_callback(self._scored)
+        sums = await asyncio.shield(scoring)
         return {level: total / len(reply) for level, total, reply in zip(levels, sums, encoded.replies, strict=True)}
+
+    async def _score(
+        self, encoded: EncodedReplies, knobs: Mapping[str, float], loaded: LoadedVectors
+    ) -> Sequence[float]:
+        async with self._scoring:
+            model = KnobbedModel(self._twin, list(loaded.vectors.values()), allow_other_base=True)
+            scores = await asyncio.to_thread(model.score, [encoded], knobs)
+            return [float(value) for value in scores[0]]
+
+    def _scored(self, scoring: "asyncio.Future[Sequence[float]]") -> None:
+        self._scorings.discard(scoring)
+        if not scoring.cancelled():
+            scoring.exception()  # nobody may be left to be told
 
     async def _next(self, outputs: "asyncio.Queue[Any]") -> Any:
         """The next output; a thread that has died will not send one."""
@@ -215,10 +238,6 @@ class Engine:
             except TimeoutError:
                 if not self.alive:
                     raise UnavailableError("the engine has stopped; look at /ready", retry_after=5) from None
-
-    def _use(self, loaded: LoadedVectors) -> None:
-        self._scorer = KnobbedModel(self._twin, list(loaded.vectors.values()), allow_other_base=True)
-        self._loaded = loaded
 
     def _admit(self, job: Job) -> Batching:
         if self._batching is None or not self.alive:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
+from alignvec.serve.ask import METER
 from alignvec.serve.merged import merged
 from alignvec.serve.page import presets, snippets
 from alignvec.serve.page.meter import meter_html, question_html
@@ -73,7 +74,7 @@ class Events:
         if row is None:
             return [gr.skip(), gr.skip()]
         try:
-            setting = applied(self._service, key, self._knobs(values))
+            setting = applied(self._service, key, self._knobs(values), METER)
             found = await self._service.preference(row, setting, self._service.rules(key or None))
         except AlignvecError as error:
             return [gr.skip(), notice(error)]

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +20,31 @@ ENDPOINT = "page"
 """What the audit log and the metrics call the page."""
 
 
-def applied(service: "Service", key: str | None, knobs: Mapping[str, float]) -> Setting:
+@contextmanager
+def refusals_noted(service: "Service", key: str | None, endpoint: str = ENDPOINT) -> Iterator[None]:
+    """Write down what is refused inside, with the name of the key if it is known."""
+    try:
+        yield
+    except AlignvecError as error:
+        name = None
+        with suppress(AlignvecError):
+            name = service.rules(key or None).name
+        service.refused(endpoint, name, error)
+        raise
+
+
+def applied(service: "Service", key: str | None, knobs: Mapping[str, float], endpoint: str = ENDPOINT) -> Setting:
     """What the key's policy makes of the sliders; one at 0 asks for nothing, unless the policy has a default there.
 
     Raises:
         UnauthorizedError: if the key is not known.
         ForbiddenError: if the key may not use these knobs.
     """
-    try:
+    with refusals_noted(service, key, endpoint):
         rules = service.rules(key or None)
         at_rest = service.setting(rules, [])
         defaults = at_rest.applied.keys() - at_rest.forced.keys()
         return service.setting(rules, [{name: value for name, value in knobs.items() if value or name in defaults}])
-    except AlignvecError as error:
-        service.refused(ENDPOINT, None, error)
-        raise
 
 
 def remark(setting: Setting) -> str:
@@ -52,12 +62,13 @@ async def reply(
     Raises:
         ServeError: if the request is refused or fails.
     """
-    if not messages[-1]["content"].strip():
-        raise BadRequestError("there is no question; type one first")
-    rules = service.rules(key or None)
-    prompt = await asyncio.to_thread(service.chat_prompt, messages)
+    with refusals_noted(service, key):
+        if not messages[-1]["content"].strip():
+            raise BadRequestError("there is no question; type one first")
+        rules = service.rules(key or None)
+        prompt = await asyncio.to_thread(service.chat_prompt, messages)
     ask = Ask(
-        prompt=prompt,
+        prompts=[prompt],
         sampling=Sampling(max_new_tokens=service.reply_tokens(prompt, rules)),
         setting=setting,
         text=json.dumps(messages, ensure_ascii=False),

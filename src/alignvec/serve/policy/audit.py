@@ -18,16 +18,16 @@ class Entry:
 
     Attributes:
         key: name of its rules; None if its key is not known.
-        request: id.
+        request: id, the reply's `X-Request-Id` (the page's requests have one of their own).
         endpoint: path.
         model: as the request names it.
         alignment: its knobs; None if it was refused before they were read.
-        prompt_tokens: tokens of the prompt.
+        prompt_tokens: tokens of all prompts.
         completion_tokens: tokens of all replies.
         finish: why each reply ended; None for one that was cut off.
         status: of HTTP.
         seconds: from its arrival to its end.
-        error: code of the error, if there was one.
+        error: code of the error, if there was one; `cancelled` if the client went away or did not want the rest.
         prompt: the text, kept only if the log is asked to.
         reply: texts, likewise.
         time: when it ended, UTC.
@@ -46,7 +46,12 @@ class Entry:
     error: str | None = None
     prompt: str | None = None
     reply: Sequence[str] | None = None
-    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    time: str = field(default_factory=lambda: now())
+
+
+def now() -> str:
+    """The time, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class AuditLog:
