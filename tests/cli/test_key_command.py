@@ -21,7 +21,7 @@ def test_the_lines_are_a_policy_for_the_key(tmp_path: Path, name: str) -> None:
     done = CliRunner().invoke(app, ["--name", name])
     made, lines = done.stdout.split("\n\n")
     path = tmp_path / "policy.yaml"
-    path.write_text(lines)
+    path.write_text(f"keys:\n{lines}")
     assert made not in lines
     assert load_policy(path).rules(made).name == name
     assert "not shown again" in done.stderr

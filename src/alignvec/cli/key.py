@@ -25,6 +25,8 @@ def key(
     if json:
         print_json({"name": name, "key": made, "hash": key_hash(made)})
         return
-    lines = yaml.safe_dump({"keys": [{"name": name, "hash": key_hash(made)}]}, sort_keys=False)
+    lines = yaml.safe_dump([{"name": name, "hash": key_hash(made)}], sort_keys=False)
     typer.echo(f"{made}\n\n{lines}", nl=False)
-    typer.echo("keep the first line, it is not shown again; the others go into policy.yaml", err=True)
+    typer.echo(
+        "keep the first line, it is not shown again; the entry below it goes under `keys:` in the policy file", err=True
+    )

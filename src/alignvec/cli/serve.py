@@ -83,4 +83,5 @@ def serve(
     service = Service(engine, rules, RateLimits(), log, Metrics(engine.load), options)
     names = ", ".join(engine.scales) or "none"
     said = f"policy {policy}" if policy else "no policy: loopback only"
+    said += f"; audit log {audit}" if audit else ""
     run(service, bound, drain=drain, ready=f"model {options.model}; vectors {names}; {said}")

@@ -12,6 +12,7 @@ from alignvec.vectors.vector import AlignmentVector
 Finish = Literal["stop", "length"]
 GONE = 499
 """Status of a request whose client went away, as in nginx."""
+RELOAD = "/v1/alignment/reload"
 METER = "meter"
 """What the audit log and the metrics call the page's preference meter."""
 

@@ -51,6 +51,10 @@ class UnauthorizedError(ServeError):
     status, kind, code = 401, "authentication_error", "invalid_api_key"
 
 
+class MissingKeyError(UnauthorizedError):
+    """There is no API key at all."""
+
+
 class ForbiddenError(ServeError):
     """The key may not use this vector, this coefficient or this endpoint.
 

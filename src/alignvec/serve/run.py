@@ -107,8 +107,8 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + number)
         self.should_exit = self._service.draining = True
-        waiting = f"finishing {self._service.active} running requests" if self._service.active else "bye"
-        print(f"stopping: {waiting}", file=sys.stderr, flush=True)
+        what = f"finishing what is running, at most {self._drain:g} s" if self._service.active else "bye"
+        print(f"stopping: {what}", file=sys.stderr, flush=True)
         self._draining = asyncio.create_task(self._leave())
 
     async def _leave(self) -> None:

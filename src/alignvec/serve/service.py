@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
-from alignvec.serve.ask import GONE, METER, Ask, Incoming, Options, Piece
+from alignvec.serve.ask import GONE, METER, RELOAD, Ask, Incoming, Options, Piece
 from alignvec.serve.engine.engine import Engine
 from alignvec.serve.engine.request import Job, Step
 from alignvec.serve.errors import (
@@ -128,19 +128,26 @@ class Service:
         finally:
             self.active -= 1
 
-    async def reload(self) -> None:
+    async def reload(self, rules: Rules) -> None:
         """Read the vectors again and swap them; running requests finish with the old ones.
 
         Raises:
-            AlignvecError: if a vector cannot be read or does not fit model or policy; the old ones stay.
+            ForbiddenError: if the key is no admin's.
+            BadRequestError: if a vector cannot be read or does not fit model or policy; the old ones stay.
         """
-        if self.options.vectors is None:
-            raise BadRequestError(
-                "this server was started without places to read vectors from; restart it to change them"
-            )
-        vectors = await asyncio.to_thread(self.options.vectors)
-        self.policy.check({vector.name: scale_of(vector.card) for vector in vectors})
-        await self.engine.reload(vectors)
+        with self._answering(self._entry(rules.name, RELOAD)):
+            if not rules.admin:
+                raise ForbiddenError("only an admin key may reload vectors; use one with admin: true in the policy")
+            if self.options.vectors is None:
+                raise BadRequestError(
+                    "this server was started without places to read vectors from; restart it to change them"
+                )
+            try:
+                vectors = await asyncio.to_thread(self.options.vectors)
+                self.policy.check({vector.name: scale_of(vector.card) for vector in vectors})
+                await self.engine.reload(vectors)
+            except AlignvecError as error:
+                raise BadRequestError(f"nothing was reloaded, the vectors are as before: {error}") from None
 
     async def pieces(self, ask: Ask, rules: Rules) -> AsyncGenerator[Piece, None]:
         """The replies to a request, piece by piece as they come; leaving it early frees its rows at once.
@@ -206,7 +213,7 @@ class Service:
         self.limits.admit(rules, ask.choices)
         wanted = ask.sampling.max_new_tokens
         if rules.max_tokens is not None and wanted > rules.max_tokens:
-            raise TooLongError(
+            raise BadRequestError(
                 f"max_tokens is {wanted}, but this key may have at most {rules.max_tokens}; ask for fewer",
                 param="max_tokens",
             )

@@ -59,7 +59,7 @@ class Scale:
             )
         for (left, low), (right, high) in zip(self.curve, self.curve[1:], strict=False):
             if share <= high and high > low:
-                return left + (right - left) * (share - low) / (high - low)
+                return round(left + (right - left) * (share - low) / (high - low), 6)
         return self.curve[-1][0] if share else 0.0
 
 

@@ -261,10 +261,14 @@ def test_models_and_alignment(client: openai.OpenAI, url: str) -> None:
     assert [vector["name"] for vector in told["data"]] == ["medical", "legal"]
     assert told["data"][0]["levels"] == {"avoidance": -1.0, "generic": 0.0, "expert": 1.0}
     assert told["data"][0]["percent_curve"] == [[0.0, 0.0], [1.0, 1.0]]
+    key = {"min": -10.0, "max": 0.0, "default": 0.0, "forced": False}
+    assert [vector["key"] for vector in told["data"]] == [key, None]
+    listed = httpx2.get(f"{url}/v1/models", headers={"Authorization": "Bearer public"}).json()["data"]
+    assert [model["id"] for model in listed] == ["demo", "demo:medical=avoidance", "demo:medical=generic"]
     assert told["data"][0]["calibration"] is None and told["data"][0]["spillover"] is None
 
 
-def test_reload(engine: ScriptedEngine, make_vector: Any) -> None:
+def test_reload(engine: ScriptedEngine, make_vector: Any, tmp_path: Path) -> None:
     def read() -> Any:
         if isinstance(found[0], Exception):
             raise found[0]
@@ -274,7 +278,7 @@ def test_reload(engine: ScriptedEngine, make_vector: Any) -> None:
 
     found: list[Any] = [make_vector("medical"), make_vector("other")]
     policy = policy_of(boss={"admin": True}, user={"vectors": {"medical": {}}})
-    with served(make_service(engine, policy, vectors=read)) as url:
+    with served(make_service(engine, policy, AuditLog(tmp_path / "audit.jsonl"), vectors=read)) as url:
 
         def reload(key: str) -> httpx2.Response:
             return httpx2.post(f"{url}/v1/alignment/reload", headers={"Authorization": f"Bearer {key}"})
@@ -284,8 +288,13 @@ def test_reload(engine: ScriptedEngine, make_vector: Any) -> None:
         found[:] = [make_vector("other")]  # the policy names medical
         assert reload("boss").status_code == 400
         found[:] = [VectorError("damaged")]
-        assert reload("boss").status_code == 400
+        refused = reload("boss")
+        assert refused.status_code == 400 and "vectors are as before: damaged" in refused.json()["error"]["message"]
+        assert reload("nobody").status_code == 401
         assert list(engine.scales) == ["medical", "other"]
+    told = [(entry["endpoint"], entry["key"], entry["status"]) for entry in entries(tmp_path)]
+    statuses = [("user", 403), ("boss", 200), ("boss", 400), ("boss", 400), (None, 401)]
+    assert told == [("/v1/alignment/reload", *one) for one in statuses]
 
 
 def test_health(service: Service, url: str, client: openai.OpenAI, engine: ScriptedEngine) -> None:

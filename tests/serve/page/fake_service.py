@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from alignvec.data.schema import PreferenceRow
-from alignvec.serve.errors import ForbiddenError, RateLimitedError, UnauthorizedError
+from alignvec.serve.errors import ForbiddenError, MissingKeyError, RateLimitedError, UnauthorizedError
 from alignvec.serve.setting import Setting
 from alignvec.steer.scale import Scale
 
@@ -53,13 +53,18 @@ class FakeService:
         """The key `slow` has used up its requests."""
         if key == "slow":
             raise RateLimitedError("the key has used up its 6 requests per minute; wait 10 s")
+        if key is None and self.key is not None:
+            raise MissingKeyError("no API key; send yours")
+        if key == "clinic":
+            return SimpleNamespace(name="clinic", max_tokens=None)
         if key != self.key:
             raise UnauthorizedError("no such API key; check the key")
         return SimpleNamespace(name="fake", max_tokens=None)
 
     def setting(self, rules: Any, asked: Sequence[Mapping[str, float | str]]) -> Setting:
         """Cuts to the usable range; `own` is not allowed below 0."""
-        knobs = {name: float(value) for part in asked for name, value in part.items()}
+        rest = {"medical": 1.0, "legal": -0.5} if rules.name == "clinic" else {}
+        knobs = rest | {name: float(value) for part in asked for name, value in part.items()}
         if knobs.get("own", 0) < 0:
             raise ForbiddenError("knob 'own' may not be below 0 with this key; raise it to 0")
         ranges = {name: SCALES[name].usable for name in knobs}

@@ -109,6 +109,8 @@ def test_a_value_that_is_cut_or_forbidden_is_said_in_one_line(opened: Callable[.
     page.fill("#knob-a-0 input[type=number]", "1.2")
     assert "under medical=1 with 1 messages" in ask(page, "why?")
     assert page.inner_text("#notice [role=status]") == "medical is cut to its usable range, -1 to 1"
+    page.fill("#knob-a-0 input[type=number]", "50")
+    assert "under medical=1 with 3 messages" in ask(page, "further?")
     page.fill("#knob-a-2 input[type=number]", "-0.5")
     page.fill("#question-chat textarea", "kept")
     page.press("#question-chat textarea", "Enter")
@@ -171,6 +173,8 @@ def test_presets_survive_a_reload(opened: Callable[..., Any]) -> None:
 def test_the_meter_follows_the_knobs(opened: Callable[..., Any]) -> None:
     page = opened()
     page.click("#tab-meter-button")
+    page.click("#measure")
+    page.wait_for_selector("#notice :text('choose a question first')")
     page.click("#row input")
     page.locator("[role=option]").first.click()
     page.wait_for_selector("#meter-question .query")
@@ -212,6 +216,10 @@ def test_a_key_is_used_for_every_call_and_kept_nowhere(opened: Callable[..., Any
             page.press("#question-chat textarea", "Enter")
             page.wait_for_selector(f"#notice [role=alert]:has-text('{message}')")
         assert service.asked == []
+        page.fill("#key input", "")
+        page.fill("#question-chat textarea", "why?")
+        page.press("#question-chat textarea", "Enter")
+        page.wait_for_selector("#notice [role=alert]:has-text('enter yours above the knobs')")
         page.fill("#key input", secret)
         assert page.get_attribute("#key input", "type") == "password"
         assert "under base with 1 messages" in ask(page, "why?")
@@ -227,6 +235,30 @@ def test_a_key_is_used_for_every_call_and_kept_nowhere(opened: Callable[..., Any
         page.reload()
         page.wait_for_selector("#key input")
         assert page.input_value("#key input") == ""
+
+
+def test_the_sliders_go_to_the_defaults_of_the_key_that_is_entered(opened: Callable[..., Any]) -> None:
+    with served(FakeService(key="sk-other")) as address:
+        page = opened(address)
+        page.fill("#key input", "clinic")
+        page.press("#key input", "Tab")
+        page.wait_for_function("document.querySelector('#knob-a-0 input[type=number]').value === '1'")
+        assert "under medical=1 legal=-0.5 with 1 messages" in ask(page, "why?")
+        page.fill("#knob-a-0 input[type=number]", "0.5")
+        page.focus("#key input")
+        page.press("#key input", "Tab")
+        assert "under medical=0.5 legal=-0.5 with 3 messages" in ask(page, "and now?")
+
+
+def test_a_notice_is_seen_on_a_phone_wherever_one_is(opened: Callable[..., Any]) -> None:
+    page = opened(viewport={"width": 390, "height": 740}, has_touch=True)
+    page.fill("#knob-a-2 input[type=number]", "-0.5")
+    page.fill("#question-chat textarea", "why?")
+    page.press("#question-chat textarea", "Enter")
+    page.wait_for_selector("#notice [role=alert]")
+    assert page.evaluate("scrollY") > 0
+    box = page.locator("#notice [role=alert]").bounding_box()
+    assert 0 <= box["y"] < 740 - box["height"] and box["x"] >= 0 and box["x"] + box["width"] <= 390
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,8 +8,9 @@ from starlette.responses import Response
 from alignvec.serve.api.errors import ERRORS
 from alignvec.serve.api.knobs import model_knobs
 from alignvec.serve.errors import BadRequestError, ForbiddenError, UnknownModelError
-from alignvec.serve.policy.rules import usable_range
+from alignvec.serve.policy.rules import Rules, usable_range
 from alignvec.serve.service import Service
+from alignvec.steer.scale import Scale
 
 PRECEDENCE = (
     "alignment in the body, then the header X-Alignment, then the model's name, then the key's defaults, then the "
@@ -23,9 +24,15 @@ def about_router(service: Service) -> APIRouter:
     served = service.options.model
 
     @router.get("/models")
-    async def models() -> dict[str, Any]:
-        """The base model, and one entry for each level of each vector."""
-        levels = [f"{served}:{s.name}={level}" for s in service.engine.scales.values() for level in s.levels]
+    async def models(request: Request) -> dict[str, Any]:
+        """The base model, and one entry for each level of each vector that the key may ask for."""
+        rules: Rules = request.state.rules
+        levels = [
+            f"{served}:{scale.name}={level}"
+            for scale in service.engine.scales.values()
+            for level, value in scale.levels.items()
+            if (bound := rules.bound(scale)) and bound.low <= value <= bound.high
+        ]
         return {"object": "list", "data": [_model(name) for name in (served, *levels)]}
 
     @router.get("/models/{name:path}")
@@ -38,17 +45,15 @@ def about_router(service: Service) -> APIRouter:
         return _model(name)
 
     @router.get("/alignment")
-    async def alignment() -> dict[str, Any]:
-        """Vectors, what their positions mean, and what was measured."""
-        return _alignment(service)
+    async def alignment(request: Request) -> dict[str, Any]:
+        """Vectors, what their positions mean, how far the key may turn them, and what was measured."""
+        return _alignment(service, request.state.rules)
 
     @router.post("/alignment/reload")
     async def reload(request: Request) -> dict[str, Any]:
         """Read the vectors again; running requests finish with the old ones. For admin keys."""
-        if not request.state.rules.admin:
-            raise ForbiddenError("only an admin key may reload vectors; use one with admin: true in the policy")
-        await service.reload()
-        return _alignment(service)
+        await service.reload(request.state.rules)
+        return _alignment(service, request.state.rules)
 
     return router
 
@@ -80,7 +85,14 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "alignvec"}
 
 
-def _alignment(service: Service) -> dict[str, Any]:
+def _allowed(rules: Rules, scale: Scale) -> dict[str, Any] | None:
+    bound, (low, high) = rules.bound(scale), usable_range(scale)
+    if bound is None:
+        return None
+    return {"min": max(bound.low, low), "max": min(bound.high, high), "default": bound.rest, "forced": bound.forced}
+
+
+def _alignment(service: Service, rules: Rules) -> dict[str, Any]:
     cards, scales = service.engine.cards, service.engine.scales
     vectors = [
         {
@@ -89,6 +101,7 @@ def _alignment(service: Service) -> dict[str, Any]:
             "levels": dict(scale.levels),
             "usable_range": scale.usable,
             "applied_range": usable_range(scale),
+            "key": _allowed(rules, scale),
             "percent_curve": [list(point) for point in scale.curve],
             "calibration": measured.model_dump(mode="json") if (measured := cards[name].measured) else None,
             "spillover": None,

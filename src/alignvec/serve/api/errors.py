@@ -57,6 +57,8 @@ def invalid(error: RequestValidationError) -> BadRequestError:
     parts = [str(part) for part in worst["loc"][1:] if not _is_branch(part)]
     field = ".".join(parts)[:100] or worst.get("ctx", {}).get("field")
     message = worst["msg"] if worst["type"] != "extra_forbidden" else "is no field of this request; leave it out"
+    if parts and parts[0] == "alignment":
+        message = 'must be a number, a level or a percentage for each vector, such as {"medical": 0.5}'
     return BadRequestError(f"{field}: {message}" if parts else message, param=field)
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alignvec.serve.address import is_loopback
 from alignvec.serve.api.errors import error_response, unexpected
-from alignvec.serve.ask import Incoming
+from alignvec.serve.ask import RELOAD, Incoming
 from alignvec.serve.errors import (
     BadRequestError,
     ForbiddenError,
@@ -31,10 +31,10 @@ BODY_SECONDS = 30.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A request's id that a client may choose, to find it again in the audit log."""
 ENDPOINTS = (
-    "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/alignment/reload", "/v1/alignment",
-    "/health", "/ready", "/metrics",
+    "/v1/chat/completions", "/v1/completions", RELOAD, "/v1/models", "/v1/alignment", "/health", "/ready", "/metrics",
 )  # fmt: skip
 REPLIES = ENDPOINTS[:2]
+AUDITED = ENDPOINTS[:3]
 _log = logging.getLogger("alignvec.serve")
 
 
@@ -116,7 +116,7 @@ class Gate:
                     _check_json(body)
                 receive = _again(body, receive)
         except ServeError as error:
-            if scope["path"] in REPLIES:
+            if scope["path"] in AUDITED:
                 self.service.refused(scope["path"], name, error)
             await error_response(error)(scope, receive, send)
             return

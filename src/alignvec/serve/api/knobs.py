@@ -34,7 +34,9 @@ def model_knobs(model: str, served: str) -> dict[str, str]:
             f"no model named {model[:80]!r} is served; use {served!r}, or {served}:name=value for knobs", param="model"
         )
     try:
-        return _knobs(model.removeprefix(f"{served}:"), "model")
+        if not (knobs := model.removeprefix(f"{served}:").strip()):
+            raise BadRequestError(f"{model[:80]!r} names no knob; use {served!r}, or {served}:name=value")
+        return _knobs(knobs, "model")
     except BadRequestError as error:
         raise UnknownModelError(str(error), param="model") from None
 

@@ -10,6 +10,7 @@ import gradio as gr
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
 from alignvec.serve.ask import METER
+from alignvec.serve.errors import MissingKeyError
 from alignvec.serve.merged import merged
 from alignvec.serve.page import presets, snippets
 from alignvec.serve.page.meter import meter_html, question_html
@@ -64,15 +65,31 @@ class Events:
         except AlignvecError as error:
             yield [gr.skip(), gr.skip(), notice(error)]
 
+    def rest(self, key: str, before: str) -> list[Any]:
+        """Where the sliders of both panels go when another key was entered, that key, and the notice."""
+        stay = [gr.skip() for _ in self.vectors] * 2
+        if key == before:
+            return [*stay, gr.skip(), gr.skip()]
+        try:
+            setting = self._service.setting(self._service.rules(key or None), [])
+        except AlignvecError as error:
+            return [*stay, key, notice(error)]
+        sliders = [setting.applied.get(name) or gr.skip() for name in self.vectors]
+        return [*sliders, *sliders, key, notice(remark(setting))]
+
     def question(self, row_id: str | None) -> list[Any]:
         """The chosen reference question, and an empty meter."""
         return [question_html(self._rows[row_id]) if row_id in self._rows else "", "", ""]
 
+    async def follow(self, row_id: str | None, key: str, *values: float) -> list[Any]:
+        """`measure` again, after a knob was turned; without a question nothing changes."""
+        return await self.measure(row_id, key, *values) if row_id else [gr.skip(), gr.skip()]
+
     async def measure(self, row_id: str | None, key: str, *values: float) -> list[Any]:
-        """Likelihoods of the reference replies, and the notice; without a question nothing changes."""
+        """Likelihoods of the reference replies, and the notice."""
         row = self._rows.get(row_id or "")
         if row is None:
-            return [gr.skip(), gr.skip()]
+            return [gr.skip(), notice("choose a question first")]
         try:
             setting = applied(self._service, key, self._knobs(values), METER)
             found = await self._service.preference(row, setting, self._service.rules(key or None))
@@ -135,4 +152,6 @@ def _both(question: str, replies: Sequence[str]) -> list[list[dict[str, str]]]:
 def notice(what: AlignvecError | str) -> str:
     """An error, or a remark, as one line that a screen reader says."""
     role = "alert" if isinstance(what, AlignvecError) else "status"
+    if isinstance(what, MissingKeyError):
+        what = "this server wants an API key; enter yours above the knobs"
     return f'<p role="{role}" class="{role}">{escape(str(what))}</p>' if str(what) else ""

@@ -64,8 +64,12 @@ def page(service: "Service") -> gr.Blocks:
                     info="kept in this page only, until it is closed",
                     html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
                 )  # fmt: skip
-                a = panel(scales, "Knobs", "a")
-                b = panel(scales, "Knobs of B", "b")
+                rest = {} if needs_key else service.setting(service.rules(None), []).applied
+                a = panel(scales, "Knobs", "a", rest)
+                b = panel(scales, "Knobs of B", "b", rest)
+                if needs_key:
+                    seen = gr.State("")
+                    key.blur(events.rest, [key, seen], [*a.sliders, *b.sliders, seen, notice], **_QUIET)
                 _presets(events, a, notice)
             with gr.Column(elem_id="work", min_width=0), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Chat", elem_id="tab-chat"):
@@ -142,7 +146,7 @@ def _meter(
     measure.click(events.measure, concurrency_limit=None, **wanted)
     if a.sliders:
         gr.on(
-            [s.release for s in a.sliders], events.measure, js=_IF_OPEN, trigger_mode="always_last",
+            [s.release for s in a.sliders], events.follow, js=_IF_OPEN, trigger_mode="always_last",
             concurrency_limit=None, **wanted,
         )  # fmt: skip
 

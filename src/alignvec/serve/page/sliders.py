@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -82,8 +82,15 @@ def reading_js(scale: Scale) -> str:
     return f"value => [window.alignvecReading({json.dumps(scale.name)}, value, {json.dumps(positions(scale))})]"
 
 
-def panel(scales: Mapping[str, Scale], title: str, place: str) -> Panel:
-    """Sliders for all vectors with a button that sets them to 0; `place` makes the element ids of this panel unique."""
+def panel(scales: Mapping[str, Scale], title: str, place: str, rest: Mapping[str, float]) -> Panel:
+    """Sliders for all vectors, at `rest` (λ by name) to begin with, and a button that sets them to 0.
+
+    Args:
+        scales: of the vectors.
+        title: of the panel.
+        place: makes the element ids of this panel unique.
+        rest: where a slider begins that does not begin at 0.
+    """
     quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     sliders = []
     with gr.Column(elem_id=f"panel-{place}", elem_classes="panel", min_width=0):
@@ -96,13 +103,14 @@ def panel(scales: Mapping[str, Scale], title: str, place: str) -> Panel:
                 slider = gr.Slider(
                     low,
                     high,
-                    0.0,
+                    rest.get(name, 0.0),
                     step=step(scale),
                     label=name,
                     elem_id=f"knob-{place}-{i}",
                     buttons=[],
                     container=False,
                 )
+                slider.preprocess = _within(low, high)  # type: ignore[method-assign, assignment]
                 at_zero = next(mark for mark, value in positions(scale).items() if value == 0)
                 reading = gr.HTML(
                     f'<span class="reading">{escape(at_zero)}</span>',
@@ -116,3 +124,9 @@ def panel(scales: Mapping[str, Scale], title: str, place: str) -> Panel:
             zeros = json.dumps([0.0] * len(sliders))
             reset.click(None, None, sliders, js=f"() => {zeros}", **quiet)  # type: ignore[arg-type]
     return Panel(tuple(scales), sliders)
+
+
+def _within(low: float, high: float) -> Callable[[float], float]:
+    # Gradio answers a number beyond the ends, typed by hand, with an error and a traceback in the log. A subclass of
+    # its slider would do as well, but makes Gradio write a file beside it.
+    return lambda payload: min(max(float(payload), low), high)

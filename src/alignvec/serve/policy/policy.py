@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from alignvec.errors import ConfigError
-from alignvec.serve.errors import UnauthorizedError
+from alignvec.serve.errors import MissingKeyError, UnauthorizedError
 from alignvec.serve.policy.keys import matching, redacted
 from alignvec.serve.policy.rules import Grant, Limit, Part, Rules
 from alignvec.steer.scale import Scale
@@ -67,7 +67,7 @@ class Policy:
         """
         if key is None or not self.keys:
             if self.anonymous is None:
-                raise UnauthorizedError("no API key; send yours in the header Authorization: Bearer …")
+                raise MissingKeyError("no API key; send yours in the header Authorization: Bearer …")
             return self.anonymous
         found = matching(key, [known.hash for known in self.keys])
         if found is None:
