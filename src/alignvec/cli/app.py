@@ -20,6 +20,7 @@ from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
 from alignvec.cli.push import push
 from alignvec.cli.serve import serve
+from alignvec.cli.solve import solve
 from alignvec.cli.sweep import sweep
 from alignvec.cli.train import train
 from alignvec.cli.verify import verify
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, extract, compress, merge, export, convert)
-USE = (demo, ask, chat, sweep, inspect, compare, verify, pull, push)
+USE = (demo, ask, chat, sweep, solve, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):
     app.command()(command)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from alignvec.errors import KnobError
 from alignvec.steer.scale import Scale
+from alignvec.steer.solved import read_setting
 
 Knobs: TypeAlias = Mapping[str, float]
 """Vector name to coefficient λ; a vector that is not named is at 0."""
@@ -13,6 +14,8 @@ Knobs: TypeAlias = Mapping[str, float]
 
 def parse_knobs(text: str, *, scales: Mapping[str, Scale] | None = None) -> dict[str, float]:
     """Parse `medical=0.5,legal=-0.3`; the empty text, or `base`, is no knob at all.
+
+    `@settings.yaml#GOAL` is a solved setting of a file, see `read_setting`.
 
     Args:
         scales: of the vectors by name, so that `medical=expert` and `medical=80%` are understood too.
@@ -22,6 +25,10 @@ def parse_knobs(text: str, *, scales: Mapping[str, Scale] | None = None) -> dict
     """
     knobs: dict[str, float] = {}
     if text.strip() in ("", "base"):
+        return knobs
+    if text.strip().startswith("@"):
+        for name, value in read_setting(text.strip()[1:]).items():
+            knobs[name] = (scales or {}).get(name, Scale(name)).coefficient(value)
         return knobs
     for part in text.split(","):
         name, equals, value = (x.strip() for x in part.partition("="))

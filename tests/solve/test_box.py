@@ -1,0 +1,46 @@
+"""Boxes of settings."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alignvec.errors import ConfigError
+from alignvec.solve.box import Axis, Box, box_of
+
+BOX = Box((Axis("medical", -1.0, 1.0, True), Axis("legal", -1.5, 1.0, False)))
+
+
+def test_settings_and_points_are_each_others_inverse() -> None:
+    assert BOX.knobs([0.12345, -0.0]) == {"medical": 0.123}
+    assert BOX.point({"legal": -1.5}) == [0.0, -1.5]
+    with pytest.raises(ConfigError, match="no knob 'tax'"):
+        BOX.point({"tax": 1.0})
+
+
+def test_a_grid_has_every_combination() -> None:
+    grid = BOX.grid(3)
+    assert sorted(map(tuple, grid.tolist())) == sorted((a, b) for a in (-1, 0, 1) for b in (-1.5, -0.25, 1))
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 30])
+def test_a_design_fills_the_box_without_the_base_or_repeats(count: int) -> None:
+    design = BOX.design(count, seed=3)
+    assert design.shape == (count, 2)
+    assert len(np.unique(design, axis=0)) == count and np.abs(design).sum(axis=1).min() > 0
+    assert (design >= [-1.0, -1.5]).all() and (design <= [1.0, 1.0]).all()
+    assert np.array_equal(design, BOX.design(count, seed=3))
+    if count == 30:
+        corners = {(-1.0, -1.5), (-1.0, 1.0), (1.0, -1.5), (1.0, 1.0)}
+        assert corners <= set(map(tuple, design.tolist()))
+        assert not np.array_equal(design, BOX.design(count, seed=4))
+
+
+def test_the_box_is_what_the_cards_measured(make_vector: Any) -> None:
+    cards = {"medical": make_vector("medical").card, "legal": make_vector("legal", hinged=False).card}
+    box = box_of(cards, {"legal": (-2.0, 0.5)})
+    assert box == Box((Axis("medical", -1.0, 1.0, True), Axis("legal", -2.0, 0.5, False)))
+    with pytest.raises(ConfigError, match="must hold 0"):
+        box_of(cards, {"legal": (0.5, 1.0)})
+    with pytest.raises(ConfigError, match="no vector 'tax'"):
+        box_of(cards, {"tax": (0.0, 1.0)})

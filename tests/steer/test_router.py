@@ -1,0 +1,66 @@
+"""The router: features, probabilities, files."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alignvec import models
+from alignvec.errors import VectorError
+from alignvec.steer.router import CARD, WEIGHTS, Router, RouterCard, features, load_router, save_router
+from alignvec.vectors.fingerprint import fingerprint
+
+PROMPTS = ["why?", "a much longer prompt about nothing at all", ""]
+
+
+@pytest.fixture
+def router(tiny: models.BaseModel) -> Router:
+    draw = np.random.default_rng(0)
+    card = RouterCard(base=fingerprint(tiny.folder), domains=("medical", "legal"), layer=1)
+    return Router(card, draw.normal(size=(2, 32)).astype(np.float32).astype(np.float64), np.array([0.5, -0.25]))
+
+
+def test_features_are_means_over_a_prompts_own_tokens(tiny: models.BaseModel) -> None:
+    found = features(tiny, PROMPTS, 1)
+    for row, text in zip(found, PROMPTS, strict=True):
+        ids = torch.tensor([tiny.tokenizer(text or " ")["input_ids"]])
+        with torch.no_grad():
+            states = tiny.model.model(input_ids=ids, output_hidden_states=True).hidden_states[1]
+        assert row == pytest.approx(states[0].mean(dim=0).double().numpy(), abs=1e-5)
+
+
+def test_probabilities_turn_the_knobs_of_their_domains(router: Router, tiny: models.BaseModel) -> None:
+    found = router.probabilities(tiny, PROMPTS)
+    pooled = features(tiny, PROMPTS, 1)
+    assert found == pytest.approx(1 / (1 + np.exp(-(pooled @ router.weight.T + router.bias))))
+    knobs = {"medical": 1.0, "brief": -0.5, "style": 0.25}
+    domains = {"medical": "medical", "brief": "legal", "style": "style"}
+    turned = router.turn(knobs, {"medical": 0.9, "legal": 0.2}, domains)
+    assert turned == pytest.approx({"medical": 0.9, "brief": -0.1, "style": 0.25})
+
+
+def test_a_router_is_stored_and_belongs_to_its_base(router: Router, tiny: models.BaseModel, tmp_path: Path) -> None:
+    save_router(router, tmp_path / "router")
+    again = load_router(tmp_path / "router", fingerprint(tiny.folder))
+    assert again.card == router.card and np.array_equal(again.weight, router.weight)
+    with pytest.raises(VectorError, match="another base"):
+        load_router(tmp_path / "router", "0" * 64)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "card", "weights", "shape", "missing"])
+def test_a_damaged_router_is_refused(router: Router, tmp_path: Path, damage: str) -> None:
+    place = tmp_path / "router"
+    if damage == "shape":
+        router = dataclasses.replace(router, weight=router.weight[:1])
+    if damage != "nothing":
+        save_router(router, place)
+    if damage == "card":
+        (place / CARD).write_text("{}")
+    if damage == "weights":
+        (place / WEIGHTS).write_bytes((place / WEIGHTS).read_bytes()[:40])
+    if damage == "missing":
+        (place / WEIGHTS).unlink()
+    with pytest.raises(VectorError, match="make"):
+        load_router(place)
