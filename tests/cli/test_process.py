@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 COMMANDS = (
-    *("demo", "ask", "chat", "sweep", "solve", "inspect", "compare", "verify", "pull", "push"),
+    *("demo", "ask", "chat", "sweep", "solve", "route", "inspect", "compare", "verify", "pull", "push"),
     *("train", "extract", "compress", "merge", "export", "convert"),
     *("data build", "data personas", "data queries", "data replies", "data check", "data review", "data agreement"),
     *("data review-export", "data review-import", "data split", "data card", "data import"),

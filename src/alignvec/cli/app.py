@@ -19,6 +19,7 @@ from alignvec.cli.key import key
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
 from alignvec.cli.push import push
+from alignvec.cli.route import route
 from alignvec.cli.serve import serve
 from alignvec.cli.solve import solve
 from alignvec.cli.sweep import sweep
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, extract, compress, merge, export, convert)
-USE = (demo, ask, chat, sweep, solve, inspect, compare, verify, pull, push)
+USE = (demo, ask, chat, sweep, solve, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):
     app.command()(command)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel as Record
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 
 from alignvec.errors import DataError
 from alignvec.models import BaseModel
@@ -16,6 +17,10 @@ from alignvec.vectors.fingerprint import fingerprint
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Inverse penalties of the regression to choose from."""
+
+
+SHIPPED = Path(__file__).resolve().parents[3] / "data" / "routing"
+"""Folder of the prompts outside all domains, and of those in several."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,39 @@ class RouterReport(Record):
     false_alarms: dict[str, float]
     brier: float
     calibration_error: float
+
+
+class _Line(Record):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    query: str
+    split: Literal["train", "validation", "test"] = "test"
+    domains: tuple[str, ...] = ()
+
+
+def load_prompts(path: Path, split: str | None = None) -> list[Prompt]:
+    """Prompts of a JSON-lines file of `query` with `domains` (none: outside all) and, if it is split, `split`.
+
+    Raises:
+        DataError: if the file cannot be read, a line is malformed, or nothing is left.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            read = _Line.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the line"
+            raise DataError(f"{path}:{number}: {where}: {first['msg']}; mend the line") from None
+        if split in (None, read.split):
+            found.append(Prompt(read.query, frozenset(read.domains)))
+    if not found:
+        raise DataError(f"{path}: no prompts{f' with split={split}' if split else ''}; choose another file")
+    return found
 
 
 def train_router(

@@ -123,6 +123,7 @@ def save_router(router: Router, folder: Path) -> None:
         save_file(
             {"weight": router.weight.astype(np.float32), "bias": router.bias.astype(np.float32)}, staging / WEIGHTS
         )
+        (staging / WEIGHTS).chmod(0o644)  # the library leaves it readable by its owner alone
         (staging / CARD).write_text(router.card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
@@ -144,7 +145,7 @@ def load_router(folder: Path, base_fingerprint: str | None = None) -> Router:
         tensors = load_file(folder / WEIGHTS)
         weight, bias = tensors["weight"].astype(np.float64), tensors["bias"].astype(np.float64)
     except FileNotFoundError:
-        raise VectorError(f"no router in {folder} ({CARD} and {WEIGHTS}); make one with alignvec route train") from None
+        raise VectorError(f"no router in {folder} ({CARD} and {WEIGHTS}); make one with alignvec route") from None
     except (OSError, ValidationError, SafetensorError, KeyError) as error:
         raise VectorError(f"{folder}: damaged router ({str(error).splitlines()[0]}); make it again") from None
     if weight.shape[0] != len(card.domains) or bias.shape != (len(card.domains),) or not np.isfinite(weight).all():
