@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tiny_model
 from running import Command, assert_told, prepared
 
 from alignvec import models
 from alignvec.vectors.adapter import ADAPTER
 from alignvec.vectors.store import CARD, save_vector
+from tests.conftest import write_tiny_model
 
 
 @pytest.fixture

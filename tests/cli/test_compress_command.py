@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeVector
 from running import Command, assert_told, prepared
 
 from alignvec.evaluate.compression import CompressionReport
 from alignvec.vectors.store import load_vector, save_vector
+from tests.conftest import MakeVector
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_mistake_is_one_line(command: Command, data_file: Path, arguments: lis
 
 
 def test_behaviour_of_a_vector_on_another_base_is_refused(command: Command, place: Path, data_file: Path) -> None:
-    from conftest import write_tiny_model
+    from tests.conftest import write_tiny_model
 
     other = write_tiny_model(Path("other"), seed=4)
     options = ["--behaviour", "--model", other, "--data", data_file]

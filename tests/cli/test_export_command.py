@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import MakeVector
 from running import Command, assert_told, prepared
 
 from alignvec.merge.gguf import read_gguf
 from alignvec.vectors.adapter import read_adapter
 from alignvec.vectors.store import load_vector, save_vector
+from tests.conftest import MakeVector
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MakeVector
 from hub_server import Hub, point_client_at, serve
 from running import Command, assert_told, prepared
 
 from alignvec.vectors.store import load_card, save_vector
+from tests.conftest import MakeVector
 
 REPO = "me/medical"
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeVector
 from matplotlib.figure import Figure
 
 from alignvec import models
@@ -32,6 +31,7 @@ from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.card import Interval
 from alignvec.vectors.compress import compress, parse_form
 from alignvec.vectors.store import load_vector, save_vector
+from tests.conftest import MakeVector
 
 PERSONAS = ("p", "q", "r", "s")
 BASE = np.full((4, 3), -10.0)

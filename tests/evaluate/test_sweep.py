@@ -140,7 +140,7 @@ def test_edited_replies_are_never_given_the_scores_of_the_old_ones(
 def test_another_base_is_never_given_the_scores_of_the_first(
     model: KnobbedModel, make_vector: Any, rows: list[PreferenceRow], tmp_path: Path
 ) -> None:
-    from conftest import write_tiny_model
+    from tests.conftest import write_tiny_model
 
     run(model, rows[:1], tmp_path / "out")
     other = models.load(str(write_tiny_model(tmp_path / "other", seed=1)), device="cpu")

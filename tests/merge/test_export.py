@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeVector, write_tiny_model
 from safetensors.torch import load_file
 
 from alignvec.errors import KnobError, StorageError, VectorError
@@ -23,6 +22,7 @@ from alignvec.vectors.compress import compress, parse_form
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
 from alignvec.vectors.store import load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector
+from tests.conftest import MakeVector, write_tiny_model
 
 IDS = torch.arange(40).view(2, 20)
 K = "model.layers.0.self_attn.k_proj.weight"

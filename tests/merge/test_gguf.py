@@ -10,12 +10,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from conftest import MakeVector, write_tiny_model
 
 from alignvec.errors import StorageError, VectorError
 from alignvec.merge.export import Composition, composition
 from alignvec.merge.gguf import export_gguf, read_gguf
 from alignvec.vectors.delta import LowRankDelta
+from tests.conftest import MakeVector, write_tiny_model
 
 Q, K = (f"model.layers.1.self_attn.{name}_proj.weight" for name in "qk")
 PLACES = {

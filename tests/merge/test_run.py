@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeVector
 from merging import NORM, UP, WEIGHTS, grid, recipe, save, tensors_of, write_base
 
 from alignvec import models
@@ -17,6 +16,7 @@ from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint
 from alignvec.vectors.store import save_vector
+from tests.conftest import MakeVector
 
 IDS = torch.arange(40).view(2, 20)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tiny_model
 from merging import EMBEDDING, NORM, UP, grid, recipe, save, tensors_of, write_base
 
 from alignvec.errors import StorageError
@@ -20,6 +19,7 @@ from alignvec.merge import staging as staging_module
 from alignvec.merge.run import REPORT, merge
 from alignvec.merge.staging import JOURNAL, PLAN, staging
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
+from tests.conftest import write_tiny_model
 
 POINTS = 20
 Job = Callable[..., dict[str, Any]]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeVector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from alignvec.errors import KnobError
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.vector import AlignmentVector
+from tests.conftest import MakeVector
 
 IDS = torch.randint(0, 250, (3, 17), generator=torch.Generator().manual_seed(0))
 NAMES = ("medical", "legal", "financial")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeVector, write_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import GREEDY, Sampling
 from alignvec.vectors.delta import DenseDelta
 from alignvec.vectors.vector import AlignmentVector
+from tests.conftest import MakeVector, write_tiny_model
 
 QUERIES = [
     f"{start} {number}?" for number, start in enumerate(["How", "What about a longer question", "Why not", ""] * 2)

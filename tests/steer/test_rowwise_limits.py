@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeVector
 from torch import nn
 from written import IDS, ROWS, WriteModel, changes, hooks, load, logits, rowwise_deltas, vector_of, write_kind, written
 
@@ -16,6 +15,7 @@ from alignvec.steer.rowwise import split
 from alignvec.vectors.card import BaseReference, Card
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.vector import AlignmentVector
+from tests.conftest import MakeVector
 
 
 @pytest.fixture(scope="session")

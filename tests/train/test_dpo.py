@@ -218,10 +218,9 @@ def test_a_damaged_reference_cache_is_no_obstacle(config: TrainConfig, tmp_path:
 
 
 def test_another_base_has_other_reference_scores(config: TrainConfig, tmp_path: Path) -> None:
-    from conftest import write_tiny_model
-
     from alignvec import models
     from alignvec.logprobs import EncodedReplies
+    from tests.conftest import write_tiny_model
 
     encoded = [EncodedReplies((1, 2, 3), ((4, 5), (6,)))]
     found = []

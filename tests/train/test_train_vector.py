@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeVector
 
 from alignvec import models
 from alignvec.models import BaseModel
@@ -15,6 +14,7 @@ from alignvec.train.config import TrainConfig
 from alignvec.train.vector import combine, train_vector
 from alignvec.vectors.delta import DenseDelta
 from alignvec.vectors.store import load_vector
+from tests.conftest import MakeVector
 
 IDS = torch.arange(40).view(2, 20)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tiny_model
 from safetensors.torch import load_file, save_file
 
 from alignvec import models
@@ -16,6 +15,7 @@ from alignvec.models import BaseModel
 from alignvec.vectors.adapter import read_adapter
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
+from tests.conftest import write_tiny_model
 
 EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 IDS = torch.arange(40).view(2, 20)

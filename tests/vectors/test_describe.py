@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeVector
 
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.describe import describe
 from alignvec.vectors.packed import to_signs, to_sparse
 from alignvec.vectors.store import load_vector, save_vector
+from tests.conftest import MakeVector
 
 
 def forms() -> dict[str, Delta]:

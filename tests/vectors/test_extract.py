@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tiny_model
 from safetensors.torch import load_file, save_file
 
 from alignvec import models
@@ -18,6 +17,7 @@ from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.extract import extract
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
+from tests.conftest import write_tiny_model
 
 IDS = torch.arange(40).view(2, 20)
 WEIGHTS = "model.safetensors"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeVector
 from hub_server import TOKEN, Hub, point_client_at, serve
 
 from alignvec.errors import AlignvecError, StorageError, VectorError
@@ -15,6 +14,7 @@ from alignvec.vectors.delta import DenseDelta
 from alignvec.vectors.hub import pull, push
 from alignvec.vectors.store import load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector, Deltas
+from tests.conftest import MakeVector
 
 REPO = "me/medical"
 HINGED = {

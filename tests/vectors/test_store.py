@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeVector
 from safetensors.torch import load_file, save_file
 
 from alignvec.errors import AlignvecError, StorageError, VectorError
@@ -21,6 +20,7 @@ from alignvec.vectors import store
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.store import find_vectors, load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector, Deltas
+from tests.conftest import MakeVector
 
 IDS = torch.arange(40).view(2, 20)
 ADAPTERS = ["adapter_model.safetensors", "negative/adapter_model.safetensors"]

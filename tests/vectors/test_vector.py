@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import MakeVector
 
 from alignvec.errors import VectorError
 from alignvec.vectors.algebra import hinged, renamed, sides, two_sided
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import AlignmentVector, Deltas, Part
+from tests.conftest import MakeVector
 
 
 def densely(deltas: Deltas) -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeVector, write_tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -24,6 +23,7 @@ from alignvec.vectors.packed import to_signs, to_sparse
 from alignvec.vectors.store import load_card, save_vector
 from alignvec.vectors.vector import AlignmentVector
 from alignvec.vectors.verify import verify
+from tests.conftest import MakeVector, write_tiny_model
 
 LOW, NEGATIVE, DENSE = "adapter_model.safetensors", "negative/adapter_model.safetensors", "deltas.safetensors"
 CONTENT = ["card", "files", "other files", "tensor hashes", "finite values", "factors", "adapter settings"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from conftest import preference_record
+from tests.conftest import preference_record
 
 PROVENANCE: dict[str, Any] = {
     "persona": {"kind": "created", "name": "teacher-1", "licence": "Apache-2.0"},

@@ -6,13 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import preference_record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alignvec.data.load import load_rows
 from alignvec.data.publish.split import assign_splits, parse_ratios, split_of
 from alignvec.errors import DataError
+from tests.conftest import preference_record
 
 
 def by_hand(persona: str, salt: str) -> str:
