@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import Command, prepared
+from running import Command
 from safetensors.torch import load_file, save_file
 
 from alignvec import models
@@ -16,14 +16,6 @@ from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.store import load_card, load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
-) -> Command:
-    assert tiny_folder.is_dir()  # made before the capture begins
-    return prepared(monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

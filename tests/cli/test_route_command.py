@@ -7,20 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running import Command, prepared
+from running import Command
 
 from alignvec import models
 from alignvec.steer.router import load_router
 from alignvec.vectors.store import save_vector
 from tests.conftest import preference_record
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
-) -> Command:
-    assert tiny_folder.is_dir()  # made before the capture begins
-    return prepared(monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

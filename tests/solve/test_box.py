@@ -7,6 +7,7 @@ import pytest
 
 from alignvec.errors import ConfigError
 from alignvec.solve.box import Axis, Box, box_of
+from alignvec.vectors.card import Card, CurvePoint, Interval, Measurement
 
 BOX = Box((Axis("medical", -1.0, 1.0, True), Axis("legal", -1.5, 1.0, False)))
 
@@ -38,9 +39,16 @@ def test_a_design_fills_the_box_without_the_base_or_repeats(count: int) -> None:
 
 def test_the_box_is_what_the_cards_measured(make_vector: Any) -> None:
     cards = {"medical": make_vector("medical").card, "legal": make_vector("legal", hinged=False).card}
-    box = box_of(cards, {"legal": (-2.0, 0.5)})
-    assert box == Box((Axis("medical", -1.0, 1.0, True), Axis("legal", -2.0, 0.5, False)))
-    with pytest.raises(ConfigError, match="must hold 0"):
-        box_of(cards, {"legal": (0.5, 1.0)})
-    with pytest.raises(ConfigError, match="no vector 'tax'"):
-        box_of(cards, {"tax": (0.0, 1.0)})
+    cards["legal"] = measured_at(cards["legal"], -2.0, 0.5)
+    assert box_of(cards) == Box((Axis("medical", -1.0, 1.0, True), Axis("legal", -2.0, 0.5, False)))
+    assert box_of({"legal": measured_at(cards["legal"], 0.5)}).axes[0].low == 0.0
+    with pytest.raises(ConfigError, match="measured at λ = 0 alone"):
+        box_of({"legal": measured_at(cards["legal"], 0.0)})
+
+
+def measured_at(card: Card, *coefficients: float) -> Card:
+    """The card with a curve of these points."""
+    some = Interval(value=0.0, low=0.0, high=0.0)
+    curve = [CurvePoint(coefficient=c, preference_rate={}, margin=some, margin_sum=some) for c in coefficients]
+    measured = Measurement(data="d", queries=1, generation={}, judge="none", curve=curve)
+    return card.model_copy(update={"measured": measured})

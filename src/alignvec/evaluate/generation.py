@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.preference import Turn, as_given
 from alignvec.steer.knobs import Knobs, format_knobs
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
@@ -18,7 +17,6 @@ def generate_replies(
     *,
     journal: Journal,
     batch_size: int = 16,
-    turn: Turn = as_given,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[str]]:
     """A reply for every setting and row, [settings][rows].
@@ -27,16 +25,14 @@ def generate_replies(
     the journal has is not generated again.
 
     Args:
-        turn: what a setting becomes for a row.
         advance: called with the number of replies done.
 
     Raises:
         DataError: if a query does not fit the model's context.
     """
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i].query))
-    jobs = [(i, turn(rows[i], knobs)) for knobs in settings for i in by_length]
-    open_jobs = {reply_key(rows[i], knobs): (i, knobs) for i, knobs in jobs}  # two settings may be one for a row
-    missing = [job for key, job in open_jobs.items() if key not in journal]
+    jobs = [(i, knobs) for knobs in settings for i in by_length]
+    missing = [job for job in jobs if reply_key(rows[job[0]], job[1]) not in journal]
     advance(len(jobs) - len(missing))
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
@@ -44,7 +40,7 @@ def generate_replies(
         for (i, knobs), reply in zip(batch, replies, strict=True):
             journal.add(reply_key(rows[i], knobs), reply)
         advance(len(batch))
-    return [[str(journal[reply_key(row, turn(row, knobs))]) for row in rows] for knobs in settings]
+    return [[str(journal[reply_key(row, knobs)]) for row in rows] for knobs in settings]
 
 
 def reply_key(row: PreferenceRow, knobs: Knobs) -> str:

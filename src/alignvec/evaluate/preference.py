@@ -17,13 +17,6 @@ from alignvec.vectors.card import Interval
 METERS = ("per_token", "raw", "implicit")
 Scores = npt.NDArray[np.float64]
 BATCH_TOKENS = 4096
-Turn = Callable[[PreferenceRow, Knobs], Knobs]
-"""From a row and a setting for all rows to the row's own setting, as a router makes it; {} must stay {}."""
-
-
-def as_given(_: PreferenceRow, knobs: Knobs) -> Knobs:
-    """The setting itself."""
-    return knobs
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,6 @@ def score_levels(
     settings: Sequence[Knobs],
     *,
     journal: Journal,
-    turn: Turn = as_given,
     advance: Callable[[int], None] = lambda _: None,
 ) -> LevelScores:
     """Score every row's reference replies under every setting, and under the base.
@@ -93,7 +85,6 @@ def score_levels(
     Rows are sorted by length; settings share batches. What the journal has is not computed again.
 
     Args:
-        turn: what a setting becomes for a row.
         advance: called with the number of rows done.
 
     Raises:
@@ -106,8 +97,7 @@ def score_levels(
         for r in rows
     ]
     wanted: list[Knobs] = [{}, *settings]
-    by_length = np.argsort([-e.packed_length for e in encoded]).tolist()
-    jobs = [(i, turn(rows[i], knobs)) for i in by_length for knobs in wanted]
+    jobs = [(i, knobs) for i in np.argsort([-e.packed_length for e in encoded]).tolist() for knobs in wanted]
     open_jobs = {_key(rows[i], knobs): (i, knobs) for i, knobs in jobs}  # λ = 0 is the base: once
     missing = [job for key, job in open_jobs.items() if key not in journal]
     advance(len(jobs) - len(missing))
@@ -116,7 +106,7 @@ def score_levels(
         for (i, knobs), values in zip(batch, sums, strict=True):
             journal.add(_key(rows[i], knobs), values)
         advance(len(batch))
-    table = np.array([[journal[_key(row, turn(row, knobs))] for row in rows] for knobs in wanted], dtype=np.float64)
+    table = np.array([[journal[_key(row, knobs)] for row in rows] for knobs in wanted], dtype=np.float64)
     counts = np.array([[len(reply) for reply in e.replies] for e in encoded], dtype=np.float64)
     return LevelScores(tuple(levels), tuple(r.persona for r in rows), table[1:], table[0], counts)
 

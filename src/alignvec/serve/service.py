@@ -157,7 +157,7 @@ class Service:
                 or later.
         """
         tally = _Tally(ask.choices)
-        entry = self._entry(rules.name, ask.endpoint, ask.model, ask.setting)
+        entry = self._entry(rules.name, ask.endpoint, ask.model or self.options.model, ask.setting)
         with self._answering(entry):
             try:
                 self._admit(ask, rules)
@@ -178,7 +178,7 @@ class Service:
             UnavailableError: if the server is draining.
             TimedOutError: if it takes too long.
         """
-        with self._answering(self._entry(rules.name, METER, alignment=setting)):
+        with self._answering(self._entry(rules.name, METER, self.options.model, setting)):
             self.require_ready()
             self.limits.admit(rules)
             try:
@@ -288,7 +288,7 @@ class Service:
     def _entry(self, key: str | None, endpoint: str, model: str = "", alignment: Setting | None = None) -> Entry:
         incoming = REQUEST.get()
         request = incoming.id if incoming else f"req_{token_hex(12)}"
-        return Entry(key, request, endpoint, model or self.options.model, alignment=alignment)
+        return Entry(key, request, endpoint, model, alignment=alignment)
 
     def _write(self, entry: Entry) -> None:
         try:

@@ -96,24 +96,17 @@ class Box:
         return np.array(rows).round(DIGITS)
 
 
-def box_of(cards: Mapping[str, Card], limits: Mapping[str, tuple[float, float]] | None = None) -> Box:
+def box_of(cards: Mapping[str, Card]) -> Box:
     """The box of some vectors: the range that each card was measured on, or -1 to 1.
 
-    Args:
-        cards: of the vectors.
-        limits: ranges that replace those of the cards.
-
     Raises:
-        ConfigError: if a range does not hold 0, or names no vector.
+        ConfigError: if a card was measured at 0 alone.
     """
-    given = dict(limits or {})
-    if unknown := sorted(given.keys() - cards.keys()):
-        raise ConfigError(f"no vector {unknown[0]!r} (have: {', '.join(cards)}); name one of them")
     axes = []
     for name, card in cards.items():
         measured = [p.coefficient for p in card.measured.curve] if card.measured else list(UNMEASURED)
-        low, high = given.get(name, (min(*measured, 0.0), max(*measured, 0.0)))
-        if not low <= 0.0 <= high or low == high:
-            raise ConfigError(f"the range of {name}, {low:g} to {high:g}, must hold 0 and more; widen it")
+        low, high = min(0.0, *measured), max(0.0, *measured)
+        if low == high:
+            raise ConfigError(f"{name} was measured at λ = 0 alone, so it has no range; sweep it with --card")
         axes.append(Axis(name, low, high, card.form == "hinged"))
     return Box(tuple(axes))

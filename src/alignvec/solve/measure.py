@@ -14,7 +14,7 @@ from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import LevelJudge
-from alignvec.evaluate.preference import LevelScores, Turn, as_given, score_levels
+from alignvec.evaluate.preference import LevelScores, score_levels
 from alignvec.solve.box import Box, Points
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
@@ -60,7 +60,6 @@ class Meter:
         sampling: how replies are decoded.
         data: name of the data, for the journal.
         journal: a file that a killed run goes on from.
-        turn: what a setting becomes for a row, as a router makes it.
 
     Raises:
         DataError: if rows differ in their levels, or the journal belongs to something else.
@@ -76,12 +75,10 @@ class Meter:
         sampling: Sampling | None = None,
         data: str,
         journal: Path | None = None,
-        turn: Turn = as_given,
     ) -> None:
         self.box = box
         self.rows = tuple(rows)
         self.levels = levels_of(rows)
-        self._turn = turn
         self._model, self._judge, self._sampling = model, judge, sampling or Sampling()
         self._journal = Journal(journal, _scope(model, box, self._sampling, data, rows))
 
@@ -97,14 +94,14 @@ class Meter:
         total = len(self.rows) * (len(settings) + 1)
         scores = score_levels(
             self._model, self.rows, self.levels, settings,
-            journal=self._journal, turn=self._turn, advance=lambda n: advance("scoring", n, total),
+            journal=self._journal, advance=lambda n: advance("scoring", n, total),
         )  # fmt: skip
         said = None
         if self._judge:
             count = len(self.rows) * len(settings)
             replies = generate_replies(
                 self._model, self.rows, settings, self._sampling,
-                journal=self._journal, batch_size=batch_size, turn=self._turn,
+                journal=self._journal, batch_size=batch_size,
                 advance=lambda n: advance("generating", n, count),
             )  # fmt: skip
             index = {level: i for i, level in enumerate(self.levels)}

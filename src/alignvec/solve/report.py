@@ -10,9 +10,12 @@ from pydantic import ConfigDict
 
 from alignvec.files import write_text
 from alignvec.provenance import Provenance
+from alignvec.solve.goals import REACHED
 from alignvec.solve.solver import Kind, SolvedGoal
 from alignvec.solve.surface import Fit
 from alignvec.steer.knobs import format_knobs
+
+VERDICT = f"{REACHED:g}"
 
 
 class Solution(Record):
@@ -62,9 +65,9 @@ def rows_of(solution: Solution) -> tuple[Sequence[str], Sequence[Sequence[str]]]
     for solved in solution.goals:
         rates = [solved.measured[d][level] for d, level in solved.goal.items()]
         told = " ".join(f"{r.value:.2f} [{r.low:.2f},{r.high:.2f}]" for r in rates)
-        verdict = "reached" if solved.reached["0.6"] else "no"
+        verdict = "reached" if solved.reached[VERDICT] else "no"
         rows.append((" ".join(solved.goal.values()), format_knobs(solved.knobs), told, verdict))
-    return (" ".join(solution.goals[0].goal), "setting", "measured rate of each wanted level", "at 0.6"), rows
+    return (" ".join(solution.goals[0].goal), "setting", "measured rate of each wanted level", f"at {VERDICT}"), rows
 
 
 def settings_text(solution: Solution) -> str:
@@ -72,7 +75,7 @@ def settings_text(solution: Solution) -> str:
     settings = {
         name_of(solved.goal): {
             "knobs": solved.knobs,
-            "reached": solved.reached["0.6"],
+            "reached": solved.reached[VERDICT],
             "rates": {d: round(solved.measured[d][level].value, 3) for d, level in solved.goal.items()},
             **({"blocked_by": solved.blocked_by} if solved.blocked_by else {}),
         }

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError
 
 from alignvec.errors import DataError
 from alignvec.models import BaseModel
-from alignvec.steer.router import Array, Router, RouterCard, layer_features
+from alignvec.steer.router import Array, Router, RouterCard, layer_features, sigmoid
 from alignvec.vectors.fingerprint import fingerprint
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -124,11 +124,11 @@ def train_router(
     for place, layer in enumerate(layers):
         for strength in STRENGTHS:
             weight, bias = _fit(seen[place], truth, strength)
-            loss = log_loss(_sigmoid(held[place] @ weight.T + bias), wanted)
+            loss = log_loss(sigmoid(held[place] @ weight.T + bias), wanted)
             found.append((loss, place, layer, strength, weight, bias))
     loss, place, layer, strength, weight, bias = min(found, key=lambda one: one[:4])
     scale = min(
-        np.geomspace(0.25, 4.0, 41), key=lambda t: log_loss(_sigmoid(t * (held[place] @ weight.T + bias)), wanted)
+        np.geomspace(0.25, 4.0, 41), key=lambda t: log_loss(sigmoid(t * (held[place] @ weight.T + bias)), wanted)
     )
     card = RouterCard(base=fingerprint(base.folder), domains=tuple(domains), layer=layer)
     chosen = {"layer": layer, "strength": strength, "scale": float(scale), "validation_log_loss": loss}
@@ -185,11 +185,6 @@ def _fit(features: Array, truth: npt.NDArray[np.bool_], strength: float) -> tupl
         weights.append(weight)
         biases.append(float(fitted.intercept_[0]) - float(weight @ scaler.mean_))
     return np.array(weights), np.array(biases)
-
-
-def _sigmoid(values: Array) -> Array:
-    found: Array = 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
-    return found
 
 
 def _calibration_error(probabilities: Array, truth: npt.NDArray[np.bool_]) -> float:

@@ -110,7 +110,7 @@ def blocked(behaviour: Behaviour, goal: Goal, rates: Rates) -> str:
     )
     given_up = max(freed, key=lambda d: freed[d], default=None)
     if given_up is None or not freed[given_up][0]:
-        return "no two of its levels go together in this range of the knobs"
+        return "each of its levels is reached alone, but giving up any one of them does not free the others"
     others = ", ".join(f"{d}={level}" for d, level in goal.wanted.items() if d != given_up)
     level = goal.wanted[given_up]
     return f"spillover between {given_up} and the others: {others} is reached once {given_up}={level} is given up"

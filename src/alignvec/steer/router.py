@@ -67,8 +67,7 @@ class Router:
 
     def from_features(self, pooled: Array) -> Array:
         """The same from averaged hidden states, [prompts, width]."""
-        found: Array = 1.0 / (1.0 + np.exp(-np.clip(pooled @ self.weight.T + self.bias, -60.0, 60.0)))
-        return found
+        return sigmoid(pooled @ self.weight.T + self.bias)
 
     def turn(self, knobs: Knobs, probabilities: Mapping[str, float], domains: Mapping[str, str]) -> dict[str, float]:
         """A setting for one prompt: each knob times the probability that the prompt is its domain's.
@@ -79,6 +78,12 @@ class Router:
             domains: domain of each vector; a vector whose domain the router does not know is turned in full.
         """
         return {name: value * probabilities.get(domains.get(name, name), 1.0) for name, value in knobs.items()}
+
+
+def sigmoid(values: Array) -> Array:
+    """Probabilities of log-odds, without overflow."""
+    found: Array = 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
+    return found
 
 
 def features(base: BaseModel, prompts: Sequence[str], layer: int) -> Array:

@@ -186,6 +186,7 @@ def test_errors_have_their_classes(client: openai.OpenAI, engine: ScriptedEngine
         ask()
     assert "secret" not in broken.value.message and broken.value.status_code == 500
     found = entries(tmp_path)
+    assert [entry["model"] for entry in found[:3]] == ["", "demo", "gpt-4"]
     assert found[1]["alignment"]["requested"] == {"medical": 0.5} and found[1]["alignment"]["applied"] == {}
     told = [(entry["key"], entry["status"]) for entry in found]
     assert told == [

@@ -20,7 +20,7 @@ class Entry:
         key: name of its rules; None if its key is not known.
         request: id, the reply's `X-Request-Id` (the page's requests have one of their own).
         endpoint: path.
-        model: as the request names it.
+        model: as the request names it; empty if it was refused before that was read.
         alignment: its knobs; None if it was refused before they were read.
         prompt_tokens: tokens of all prompts.
         completion_tokens: tokens of all replies.
