@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from alignvec.models import BaseModel
 from alignvec.serve.engine.request import Job, Load, Step
+from alignvec.steer.routed import domains_of
 from alignvec.steer.scale import Scale, scale_of
 from alignvec.vectors.card import Card
 from alignvec.vectors.vector import AlignmentVector
@@ -39,6 +40,10 @@ class ScriptedEngine:
     @property
     def scales(self) -> Mapping[str, Scale]:
         return {vector.name: scale_of(vector.card) for vector in self.vectors}
+
+    @property
+    def domains(self) -> Mapping[str, str]:
+        return domains_of(self.vectors)
 
     @property
     def loaded(self) -> "ScriptedEngine":

@@ -18,6 +18,7 @@ import pytest
 from alignvec.errors import ConfigError
 from alignvec.serve.run import bind, require_loopback
 from tests.cli.running import assert_told, prepared
+from tests.serve.routers import UNSURE, router_of
 
 BODY = {"model": "model", "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "seed": 1}
 
@@ -78,6 +79,27 @@ def test_sigterm_lets_streams_finish(folders: tuple[Path, Path]) -> None:
         assert "Traceback" not in running.stderr.read()
 
 
+def test_router_and_settings_are_served(folders: tuple[Path, Path], tiny: Any, tmp_path: Path) -> None:
+    from alignvec.steer.router import save_router
+
+    model, vectors = folders
+    save_router(router_of(tiny, medical=UNSURE), tmp_path / "router")
+    (tmp_path / "s.yaml").write_text("settings: {medical=expert: {knobs: {medical: 0.8}, reached: true}}")
+    options = ("--router", tmp_path / "router", "--settings", tmp_path / "s.yaml")
+    with process("--model", model, "--vectors", vectors, *options) as (running, url):
+        told = httpx2.get(f"{url}/v1/alignment", timeout=120).json()
+        assert told["router"] == {"domains": ["medical"]}
+        (goal,) = told["goals"]
+        assert (goal["goal"], goal["knobs"], goal["reached"]) == ("medical=expert", {"medical": 0.8}, True)
+        body = BODY | {"max_tokens": 4, "alignment": {"goal": "medical=expert"}}
+        answers = [httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=120).json() for _ in range(2)]
+        assert httpx2.post(f"{url}/v1/alignment/reload", timeout=120).status_code == 200
+        answers.append(httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=120).json())
+        assert [answer["alignment"]["applied"] for answer in answers] == [{"medical": 0.4}] * 3
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
+
+
 def test_a_second_signal_does_not_wait(folders: tuple[Path, Path]) -> None:
     model, vectors = folders
     with process("--model", model, "--vectors", vectors) as (running, url):
@@ -115,6 +137,11 @@ def test_a_port_that_is_taken(
     assert_told(command("serve", "--audit-prompts"), "--audit")
     assert_told(command("serve", "--vectors", tmp_path / "none"), "--vectors")
     assert_told(command("serve", "--policy", tmp_path / "none.yaml"), "none.yaml")
+    options = ("--model", model, "--vectors", vectors, "--port", 0)
+    assert_told(command("serve", *options, "--settings", tmp_path / "none.yaml"), "none.yaml", "alignvec solve")
+    assert_told(command("serve", *options, "--router", tmp_path), "no router in", "alignvec route")
+    (tmp_path / "s.yaml").write_text("settings: {tax=expert: {knobs: {tax: 1}}}")
+    assert_told(command("serve", *options, "--settings", tmp_path / "s.yaml"), "goal tax=expert", "'tax'")
 
 
 def test_addresses_that_are_not_ours() -> None:

@@ -7,7 +7,11 @@ import pytest
 
 from alignvec.errors import ConfigError
 from alignvec.solve.box import Axis, Box, box_of
-from alignvec.vectors.card import Card, CurvePoint, Interval, Measurement
+from alignvec.steer.scale import scale_of
+from alignvec.steer.usable import cut
+from alignvec.vectors.card import Card, CurvePoint, Measurement
+from alignvec.vectors.strict import Interval
+from tests.solve.rule_knob import RuleKnob, calibrated
 
 BOX = Box((Axis("medical", -1.0, 1.0, True), Axis("legal", -1.5, 1.0, False)))
 
@@ -44,6 +48,23 @@ def test_the_box_is_what_the_cards_measured(make_vector: Any) -> None:
     assert box_of({"legal": measured_at(cards["legal"], 0.5)}).axes[0].low == 0.0
     with pytest.raises(ConfigError, match="measured at λ = 0 alone"):
         box_of({"legal": measured_at(cards["legal"], 0.0)})
+
+
+def test_ends_of_a_range_are_rounded_inwards_so_that_nothing_is_cut_afterwards(make_vector: Any) -> None:
+    card = measured_at(make_vector().card, -0.0625, 0.1875)
+    (axis,) = box_of({"medical": card}).axes
+    assert (axis.low, axis.high) == (-0.062, 0.187)
+    (whole,) = box_of({"medical": measured_at(card, -0.29, 1.001)}).axes
+    assert (whole.low, whole.high) == (-0.29, 1.001)
+    settings = Box((axis,)).design(4, seed=0)
+    usable = scale_of(card).usable
+    assert usable is not None and cut({"medical": settings.max()}, {"medical": usable})[1] == {}
+
+
+def test_a_calibration_that_found_nothing_usable_is_told_as_one(make_vector: Any) -> None:
+    found = calibrated(RuleKnob(perplexity=lambda value: 2.0 if value else 1.0))
+    with pytest.raises(ConfigError, match="calibration of medical found nothing usable .* wider limits"):
+        box_of({"medical": make_vector().card.model_copy(update={"calibration": found})})
 
 
 def measured_at(card: Card, *coefficients: float) -> Card:

@@ -1,9 +1,10 @@
 """Goals as users write them."""
 
+import numpy as np
 import pytest
 
 from alignvec.errors import ConfigError
-from alignvec.solve.goals import Goal, all_goals, parse_goals
+from alignvec.solve.goals import Goal, all_goals, parse_constraints, parse_goals
 
 DOMAINS, LEVELS = ("medical", "legal"), ("avoidance", "expert")
 
@@ -36,3 +37,28 @@ def test_all_goals_are_all_combinations() -> None:
 def test_what_cannot_be_read_is_named(goals: list[str], weights: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         parse_goals(goals, DOMAINS, LEVELS, weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "domain", "level", "least", "bound", "values", "miss"),
+    [
+        ("perplexity<=1.1x", None, "", False, 1.1, [1.0, 1.2], [-0.1, 0.1]),
+        ("legal>=0.9", "legal", "expert", True, 0.9, [1.0, 0.5], [-0.1, 0.4]),
+        ("medical=generic<=.25", "medical", "generic", False, 0.25, [0.25], [0.0]),
+    ],
+)
+def test_a_constraint_is_read_and_kept_on_its_right_side(
+    text: str, domain: str | None, level: str, least: bool, bound: float, values: list[float], miss: list[float]
+) -> None:
+    (found,) = parse_constraints([text], ("medical", "legal"), ("avoidance", "generic", "expert"))
+    assert (found.domain, found.level, found.least, found.bound) == (domain, level, least, bound)
+    assert found.miss(np.array(values)) == pytest.approx(miss)
+    assert parse_constraints([str(found)], ("medical", "legal"), ("avoidance", "generic", "expert")) == (found,)
+
+
+@pytest.mark.parametrize(
+    "text", ["perplexity", "perplexity<1", "tax>=0.9", "legal=superb>=0.9", "legal>=", "legal>=.."]
+)
+def test_a_constraint_that_cannot_be_read_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match="--constraint"):
+        parse_constraints([text], ("medical", "legal"), ("avoidance", "generic", "expert"))

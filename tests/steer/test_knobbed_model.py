@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alignvec import models
 from alignvec.errors import AlignvecError, DataError, KnobError, VectorError
-from alignvec.logprobs import encode_replies
+from alignvec.logprobs import encode_prompt, encode_replies
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs
 from alignvec.steer.model import KnobbedModel
@@ -173,6 +173,44 @@ def test_rows_that_differ_in_a_dense_vector_cannot_share_a_batch(tiny: BaseModel
     rows = [{"medical": 1.0, "legal": -1.0}, {"medical": 1.0, "legal": 0.5}]
     together = knobbed.generate(QUERIES[:2], rows, GREEDY_SHORT)
     assert together == [knobbed.generate([q], r, GREEDY_SHORT)[0] for q, r in zip(QUERIES[:2], rows, strict=True)]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_reply_that_was_cut_off_did_not_end(tiny: BaseModel, make_vector: MakeVector, several: bool) -> None:
+    knobbed = KnobbedModel(tiny, [as_dense(make_vector("medical", hinged=False))])
+    chats = [[{"role": "user", "content": query}] for query in QUERIES]
+    rows: list[Knobs] = [{"medical": 0.3 * (i % 2)} for i in range(len(chats))]  # in two batches
+    tiny.model.generation_config.eos_token_id = None
+    whole = knobbed.continuations(chats, rows, GREEDY_SHORT)
+    assert not any(reply.ended for reply in whole)
+    letters = [letter for letter in map(chr, range(33, 127)) if any(letter in reply.text for reply in whole)]
+    letter = next(letter for letter in letters if any(letter not in reply.text for reply in whole))
+    end = tiny.tokenizer.convert_tokens_to_ids(letter)
+    tiny.model.generation_config.eos_token_id = [tiny.tokenizer.eos_token_id, end] if several else end
+    found = knobbed.continuations(chats, rows, GREEDY_SHORT)
+    for reply, uncut in zip(found, whole, strict=True):
+        assert reply.ended == (letter in uncut.text)
+        assert reply.text == (uncut.text[: uncut.text.index(letter) + 1] if reply.ended else uncut.text)
+    assert knobbed.continue_chats(chats, rows, GREEDY_SHORT) == [reply.text for reply in found]
+
+
+@pytest.mark.parametrize("dense", [False, True])  # dense: rows that differ are two batches
+def test_chats_with_one_key_share_their_noise(tiny: BaseModel, make_vector: MakeVector, dense: bool) -> None:
+    """Where the logits are forced, so that the prompt changes nothing, replies differ by noise alone."""
+    vector = make_vector("medical", hinged=False, scale=1e-9)
+    knobbed, sampling = KnobbedModel(tiny, [as_dense(vector) if dense else vector]), Sampling(max_new_tokens=12)
+    bare = [[{"role": "user", "content": query}] for query in QUERIES[:2]]
+    told = [[{"role": "system", "content": "Be brief."}, *chat] for chat in bare]
+    keys = [encode_prompt(tiny.tokenizer, chat) for chat in bare]
+    tiny.model.lm_head.weight.data.zero_()  # the likeliest token is whichever the noise says
+    rows: list[Knobs] = [{"medical": 0.0}, {"medical": 1.0}]
+    plain = knobbed.continuations(bare, rows, sampling)
+    assert knobbed.continuations(bare, rows, sampling, keys=keys) == plain
+    assert knobbed.continuations(told, rows, sampling, keys=keys) == plain
+    assert knobbed.continuations(told, rows, sampling, keys=keys[::-1]) == plain[::-1]
+    assert all(one != other for one, other in zip(knobbed.continuations(told, rows, sampling), plain, strict=True))
+    with pytest.raises(KnobError, match="1 keys of sampling noise for 2 chats"):
+        knobbed.continuations(told, rows, sampling, keys=keys[:1])
 
 
 def test_two_vectors_of_one_name_are_refused(tiny: BaseModel, make_vector: MakeVector) -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alignvec.errors import KnobError
-from alignvec.steer.knobs import check_knobs, format_knobs, merge_knobs, parse_knobs
+from alignvec.steer.knobs import check_knobs, format_knobs, join_knobs, parse_knobs
 from alignvec.steer.scale import Scale
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,10}", fullmatch=True)
@@ -131,5 +131,8 @@ def test_an_unknown_vector_lists_what_is_loaded() -> None:
         check_knobs({"medical": 0.5}, [])
 
 
-def test_a_later_setting_replaces_an_earlier_one() -> None:
-    assert merge_knobs([{"medical": 1.0, "legal": 0.5}, {}, {"medical": -1.0}]) == {"medical": -1.0, "legal": 0.5}
+def test_several_texts_are_one_setting_unless_one_of_them_is_whole_by_itself() -> None:
+    assert parse_knobs(join_knobs(["medical=1", "legal=0.5"])) == {"medical": 1.0, "legal": 0.5}
+    assert join_knobs(["@s.yaml#a=b"]) == "@s.yaml#a=b"
+    with pytest.raises(KnobError, match="only --knob"):
+        join_knobs(["medical=1", " @s.yaml#a=b"])

@@ -9,7 +9,8 @@ import torch
 
 from alignvec import models
 from alignvec.errors import VectorError
-from alignvec.steer.router import CARD, WEIGHTS, Router, RouterCard, features, load_router, save_router
+from alignvec.logprobs import encode_prompt
+from alignvec.steer.router import CARD, WEIGHTS, Router, RouterCard, acting, layer_features, load_router, save_router
 from alignvec.vectors.fingerprint import fingerprint
 
 PROMPTS = ["why?", "a much longer prompt about nothing at all", ""]
@@ -18,27 +19,37 @@ PROMPTS = ["why?", "a much longer prompt about nothing at all", ""]
 @pytest.fixture
 def router(tiny: models.BaseModel) -> Router:
     draw = np.random.default_rng(0)
-    card = RouterCard(base=fingerprint(tiny.folder), domains=("medical", "legal"), layer=1)
+    card = RouterCard(base=fingerprint(tiny.folder), domains=("medical", "legal"), layers=(1,), ramp=(0.2, 0.8))
     return Router(card, draw.normal(size=(2, 32)).astype(np.float32).astype(np.float64), np.array([0.5, -0.25]))
 
 
 def test_features_are_means_over_a_prompts_own_tokens(tiny: models.BaseModel) -> None:
-    found = features(tiny, PROMPTS, 1)
-    for row, text in zip(found, PROMPTS, strict=True):
-        ids = torch.tensor([tiny.tokenizer(text or " ")["input_ids"]])
+    found = layer_features(tiny, PROMPTS, [2, 1])
+    for i, text in enumerate(PROMPTS):
+        ids = torch.tensor([encode_prompt(tiny.tokenizer, [{"role": "user", "content": text}])])
         with torch.no_grad():
-            states = tiny.model.model(input_ids=ids, output_hidden_states=True).hidden_states[1]
-        assert row == pytest.approx(states[0].mean(dim=0).double().numpy(), abs=1e-5)
+            states = tiny.model.model(input_ids=ids, output_hidden_states=True).hidden_states
+        for place, layer in enumerate((2, 1)):
+            assert found[place, i] == pytest.approx(states[layer][0].mean(dim=0).double().numpy(), abs=1e-5)
 
 
 def test_probabilities_turn_the_knobs_of_their_domains(router: Router, tiny: models.BaseModel) -> None:
     found = router.probabilities(tiny, PROMPTS)
-    pooled = features(tiny, PROMPTS, 1)
+    pooled = layer_features(tiny, PROMPTS, [1])[0]
     assert found == pytest.approx(1 / (1 + np.exp(-(pooled @ router.weight.T + router.bias))))
     knobs = {"medical": 1.0, "brief": -0.5, "style": 0.25}
     domains = {"medical": "medical", "brief": "legal", "style": "style"}
-    turned = router.turn(knobs, {"medical": 0.9, "legal": 0.2}, domains)
-    assert turned == pytest.approx({"medical": 0.9, "brief": -0.1, "style": 0.25})
+    turned = router.turn(knobs, {"medical": 0.65, "legal": 0.2}, domains)
+    assert turned == pytest.approx({"medical": 0.75, "brief": 0.0, "style": 0.25})
+    assert str(turned["brief"]) == "0.0"  # not -0
+
+
+def test_a_ramp_acts_in_full_above_and_not_at_all_below() -> None:
+    assert acting(np.array([0.0, 0.2, 0.5, 0.8, 1.0]), (0.2, 0.8)) == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
+    assert acting(np.array([0.3, 0.7]), (0.0, 1.0)) == pytest.approx([0.3, 0.7])
+    for ramp in ((0.8, 0.2), (0.5, 0.5), (-0.1, 1.0), (0.0, 1.1)):
+        with pytest.raises(ValueError, match="ramp"):
+            RouterCard(base="b", domains=("medical",), layers=(1,), ramp=ramp)
 
 
 def test_a_router_is_stored_and_belongs_to_its_base(router: Router, tiny: models.BaseModel, tmp_path: Path) -> None:

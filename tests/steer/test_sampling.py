@@ -1,5 +1,7 @@
 """The sampler against the softmax it should draw from."""
 
+import hashlib
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -106,3 +108,21 @@ def test_the_smallest_nucleus_is_the_likeliest_token(share: float) -> None:
     sampling = Sampling(temperature=1, top_p=share, repetition_penalty=1)
     kept = logits_processors(sampling, [[1]], 0)(torch.zeros(1, 0, dtype=torch.long), scores).isfinite()
     assert kept.tolist() == [[False, True, False]]
+
+
+def test_a_key_seeds_the_noise_in_place_of_the_prompt() -> None:
+    """The noise is -log of exponential draws of a generator that is seeded by sha256 of seed and tokens."""
+    sampling, prompts = Sampling(temperature=1, top_p=1, repetition_penalty=1, seed=3), [[1, 2], [5], [6, 7]]
+
+    def noise(keys: list[list[int]] | None) -> torch.Tensor:
+        process = logits_processors(sampling, prompts, prompt_length=2, keys=keys)
+        found: torch.Tensor = process(torch.zeros(3, 2, dtype=torch.long), torch.zeros(3, 8))
+        return found
+
+    def wanted(text: str) -> torch.Tensor:
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        return -torch.empty(8).exponential_(generator=torch.Generator().manual_seed(seed)).log()
+
+    alone = torch.stack([wanted(text) for text in ("3 [1, 2]", "3 [5]", "3 [6, 7]")])
+    assert torch.equal(noise(None), alone) and torch.equal(noise(prompts), alone)
+    assert torch.equal(noise([[1, 2], [1, 2], [5]]), alone[[0, 0, 1]])

@@ -4,7 +4,8 @@ import pytest
 
 from alignvec.errors import KnobError
 from alignvec.steer.scale import scale_of
-from alignvec.vectors.card import BaseReference, Card, CurvePoint, Interval, Measurement
+from alignvec.vectors.card import BaseReference, Card, CurvePoint, Measurement
+from alignvec.vectors.strict import Interval
 
 BASE = BaseReference(name="tiny", fingerprint="f", template="t")
 SETTINGS = {"low": -1.5, "middle": 0.0, "high": 1.0}
@@ -52,6 +53,12 @@ def test_a_rate_that_falls_on_the_way_is_held() -> None:
 )
 def test_a_measurement_that_does_not_rise_or_span_the_way_leaves_a_straight_line(rates: dict[float, float]) -> None:
     assert scale_of(card(rates)).coefficient("30%") == pytest.approx(0.3)
+
+
+def test_nothing_is_the_base_and_the_least_share_is_where_the_rate_begins_to_rise() -> None:
+    scale = scale_of(card({0.0: 0.1, 0.5: 0.1, 1.0: 0.9}))
+    assert scale.coefficient("0%") == 0.0
+    assert scale.coefficient("1%") == pytest.approx(0.505)
 
 
 def test_a_knob_whose_highest_level_is_below_zero_turns_down() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignvec.errors import VectorError
-from alignvec.vectors.algebra import hinged, mirrored, sides, two_sided
-from alignvec.vectors.card import BaseReference, Card, CurvePoint, Interval, Measurement, Source
+from alignvec.vectors.algebra import FORMS, hinged, in_form, mirrored, sides, two_sided
+from alignvec.vectors.card import BaseReference, Card, CurvePoint, Measurement, Source
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
+from alignvec.vectors.strict import Interval
 from alignvec.vectors.vector import AlignmentVector, Deltas
 
 SHAPES = {
@@ -271,3 +272,27 @@ def test_a_tensor_of_another_shape_in_each_is_refused() -> None:
     other = AlignmentVector(vector(0).card, {"norm.weight": DenseDelta(torch.ones(6))})
     with pytest.raises(VectorError, match=r"shapes \[5\] and \[6\]"):
         vector(0) + other
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_made_of_the_two_sides_under_the_same_name(form: str) -> None:
+    whole = vector(3, is_hinged=True, name="own")
+    found = in_form(whole, form)
+    assert found.name == "own" and (found is whole if form == "hinged" else found.card.method == form)
+    for coefficient in COEFFICIENTS:
+        plus, minus = at(whole, 1.0), at(whole, -1.0)
+        a, b = {
+            "one-sided": (coefficient, 0.0),
+            "two-sided": (coefficient / 2, -coefficient / 2),
+            "hinged": (max(coefficient, 0.0), max(-coefficient, 0.0)),
+        }[form]
+        for name, weight in at(found, coefficient).items():
+            torch.testing.assert_close(weight, a * plus[name] + b * minus[name], atol=1e-5, rtol=1e-5)
+
+
+def test_unknown_forms_and_vectors_of_one_side_are_refused() -> None:
+    with pytest.raises(VectorError, match="unknown form 'sideways'.*one-sided, two-sided, hinged"):
+        in_form(vector(3, is_hinged=True), "sideways")
+    for form in FORMS:
+        with pytest.raises(VectorError, match="not hinged"):
+            in_form(vector(3), form)

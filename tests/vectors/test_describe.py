@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from alignvec.vectors.calibration import Spillover, SpilloverPoint
+from alignvec.vectors.card import UNMEASURED
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.describe import describe
+from alignvec.vectors.model_card import model_card
 from alignvec.vectors.packed import to_signs, to_sparse
 from alignvec.vectors.store import load_vector, save_vector
+from alignvec.vectors.strict import Interval
 from tests.conftest import MakeVector
 
 
@@ -39,3 +43,22 @@ def test_errors_are_told_as_what_they_are(make_vector: MakeVector) -> None:
     lines = describe(replace(vector, card=vector.card.model_copy(update={"error": error}))).splitlines()
     assert "  compression: relative error over all tensors 2.5e-01" in lines
     assert "  storage rounding: relative error of a tensor at most 2.0e-04" in lines
+
+
+def test_spillover_and_usable_range_are_told_where_they_are_known(make_vector: MakeVector) -> None:
+    vector = make_vector("medical")
+    rate = Interval(value=0.25, low=0.1, high=0.4)
+    points = [
+        SpilloverPoint(coefficient=value, domain=domain, preference=rate, perplexity=rate)
+        for value in (-1.0, 1.0)
+        for domain in ("medical", "legal", "general")
+    ]
+    known = vector.card.model_copy(update={"spillover": Spillover(data="d", points=points)})
+    told = [line for line in describe(replace(vector, card=known)).splitlines() if "spillover" in line]
+    assert told == [
+        f"  spillover λ = {value}: preference rates move by 25 points in legal, 25 points in general"
+        for value in (-1, 1)
+    ]
+    assert "Spillover at λ = -1: preference rates move by 25 points in legal" in model_card(known)
+    assert "spillover" not in describe(vector) and "other domains is not known" in model_card(vector.card)
+    assert known.model_copy(update=UNMEASURED).spillover is None

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
-from alignvec.vectors.card import BaseReference, Card, CurvePoint, Interval, Measurement
+from alignvec.vectors.card import BaseReference, Card, CurvePoint, Measurement
 from alignvec.vectors.model_card import model_card
+from alignvec.vectors.strict import Interval
+from tests.solve.rule_knob import RuleKnob, calibrated
 
 FINGERPRINT, TEMPLATE, TOKENIZER = "f" * 64, "a" * 64, "b" * 64
 
@@ -114,6 +116,22 @@ def test_the_tables_hold_the_settings_and_the_curve_in_order_of_lambda() -> None
         assert part in text
     assert "Nothing is known of λ below -1 or above 1." in text
     assert "Nothing was measured." in model_card(make_card())
+
+
+def test_a_calibration_is_told_with_the_rates_at_its_positions() -> None:
+    found = calibrated(RuleKnob(perplexity=lambda value: 1.0 if value < 1.2 else 2.0))
+    settings = {**found.settings, "by hand": 0.123}
+    text = model_card(make_card(calibration=found.model_copy(update={"settings": settings})))
+    assert "Nothing was measured" not in text and "## Measured" not in text
+    header, *rows = table(text, "Calibration")
+    assert header == ["level", "λ", "expert replies", "replies above avoidance"]
+    assert [row[:2] for row in rows] == [[level, f"{value:g}"] for level, value in settings.items()]
+    at = next(point for point in found.curve if point.coefficient == found.settings["expert"]).level_rate.highest
+    assert at.value > 0.9 and rows[2][2] == f"{at.value:.2f} [{at.low:.2f}, {at.high:.2f}]"
+    assert rows[3][2:] == ["not measured"] * 2
+    low, high = found.usable
+    assert f"Usable from λ = {low:g} (nothing was measured beyond) to {high:g} (at λ = " in text
+    assert found.judge in text
 
 
 def test_recipe_hashes_errors_and_notes_are_there() -> None:

@@ -299,3 +299,12 @@ def test_settings_that_scale_the_factors_are_refused(
     with pytest.raises(VectorError, match=f"{path} gives .*{message}") as caught:
         load_vector(tmp_path / "v")
     assert "\n" not in str(caught.value)
+
+
+def test_a_card_is_read_again_before_it_keeps_what_was_measured(make_vector: MakeVector, tmp_path: Path) -> None:
+    before = save_vector(make_vector(), tmp_path / "v").card
+    store.save_card(tmp_path / "v", before.model_copy(update={"notes": "saved meanwhile"}))
+    assert store.reload_card(tmp_path / "v", before).notes == "saved meanwhile"
+    save_vector(make_vector(seed=1), tmp_path / "v")
+    with pytest.raises(VectorError, match=f"vector in {tmp_path / 'v'} was replaced while it was measured"):
+        store.reload_card(tmp_path / "v", before)

@@ -1,12 +1,14 @@
 """What a caller asks the service for, and what it gets back piece by piece."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from alignvec.serve.engine.request import Step
+from alignvec.serve.routing import Routing
 from alignvec.serve.setting import Setting
 from alignvec.steer.sampling import Sampling
+from alignvec.steer.solved import SolvedSetting
 from alignvec.vectors.vector import AlignmentVector
 
 Finish = Literal["stop", "length"]
@@ -27,6 +29,8 @@ class Options:
         timeout: seconds a request may take.
         vectors: reads the vectors again from where the server was started with; None if they cannot be reloaded.
         page: the page is served at /.
+        routing: turns the knobs of every request by what its prompt is about; None for none.
+        goals: solved settings that requests may name.
     """
 
     model: str
@@ -34,6 +38,8 @@ class Options:
     timeout: float = 300.0
     vectors: Callable[[], Sequence[AlignmentVector]] | None = None
     page: bool = True
+    routing: Routing | None = None
+    goals: Mapping[str, SolvedSetting] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,12 @@ class Ask:
     Attributes:
         prompts: token ids; replies are numbered prompt by prompt.
         sampling: how to decode; a prompt's reply i uses seed + i.
-        setting: the knobs.
+        setting: the knobs, before a router.
         n: number of replies to a prompt.
         stop: strings that end a reply.
         logprobs: see `Job`.
         text: the prompts as text, for the audit log if it keeps prompts.
+        user: turns that the user wrote, for the router.
         endpoint: path, for metrics and audit log.
         model: as the request names it, for the audit log.
     """
@@ -59,6 +66,7 @@ class Ask:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     text: str = ""
+    user: tuple[str, ...] = ()
     endpoint: str = "/v1/chat/completions"
     model: str = ""
 
@@ -89,10 +97,12 @@ class Piece:
         choice: number of the reply, from 0.
         text: new text; may be empty.
         steps: tokens since the piece before, the one that ended the turn included.
+        setting: the knobs that are applied.
         finish: why the reply has ended; None if it goes on.
     """
 
     choice: int
     text: str
     steps: Sequence[Step]
+    setting: Setting
     finish: Finish | None = None

@@ -59,7 +59,7 @@ class ForbiddenError(ServeError):
     """The key may not use this vector, this coefficient or this endpoint.
 
     Attributes:
-        requested: the knobs that were asked for, if it is about knobs.
+        requested: the knobs or goal that were asked for, as written, if it is about knobs.
     """
 
     requested: Mapping[str, float | str] = MappingProxyType({})

@@ -4,14 +4,43 @@ from collections.abc import Mapping, Sequence
 
 from alignvec.errors import KnobError
 from alignvec.serve.errors import BadRequestError, ForbiddenError
+from alignvec.serve.goals import with_goals
 from alignvec.serve.policy.rules import Bound, Rules, usable_range
 from alignvec.serve.setting import Asked, Setting
 from alignvec.steer.scale import Scale
+from alignvec.steer.solved import SolvedSetting
+from alignvec.steer.usable import cut, outside
 
 MOST_KNOBS = 64
+LONGEST = 256
+"""Characters that the audit log keeps of a position or goal that was not allowed."""
 PARAM = "alignment"
 ROUNDING = 1e-9
 """A limit copied from a message, where it is rounded, is within the limit."""
+
+
+def resolve_request(
+    asked: Sequence[Asked],
+    goals: Mapping[str, SolvedSetting],
+    scales: Mapping[str, Scale],
+    rules: Rules,
+    *,
+    strict: bool,
+) -> Setting:
+    """The setting of a request that may name goals (see `with_goals`); what it asked for is told as it was written.
+
+    Raises:
+        BadRequestError: for an unknown goal, and as `resolve`.
+        ForbiddenError: as `resolve`.
+    """
+    knobs = with_goals(asked, goals, scales, rules)
+    written = {name: value for part in asked if isinstance(part, Mapping) for name, value in part.items()}
+    try:
+        found = resolve(knobs, scales, rules, strict=strict)
+    except ForbiddenError as error:
+        error.requested = {n: v if isinstance(v, int | float) else str(v)[:LONGEST] for n, v in written.items()}
+        raise
+    return found.model_copy(update={"requested": written})
 
 
 def resolve(asked: Sequence[Asked], scales: Mapping[str, Scale], rules: Rules, *, strict: bool) -> Setting:
@@ -36,16 +65,7 @@ def resolve(asked: Sequence[Asked], scales: Mapping[str, Scale], rules: Rules, *
             raise _bad(
                 f"no vector named {str(name)[:40]!r} is loaded (have: {', '.join(scales) or 'none'}); use one of them"
             )
-    try:
-        return _resolved(requested, scales, rules, strict=strict)
-    except ForbiddenError as error:
-        error.requested = {name: v if isinstance(v, int | float) else str(v)[:64] for name, v in requested.items()}
-        raise
-
-
-def _resolved(requested: dict[str, float | str], scales: Mapping[str, Scale], rules: Rules, *, strict: bool) -> Setting:
     applied: dict[str, float] = {}
-    clamped: dict[str, tuple[float, float]] = {}
     forced: dict[str, float] = {}
     for name, scale in scales.items():
         bound = rules.bound(scale)
@@ -54,18 +74,14 @@ def _resolved(requested: dict[str, float | str], scales: Mapping[str, Scale], ru
             if bound is None:
                 may = ", ".join(n for n, s in scales.items() if (b := rules.bound(s)) and not b.forced) or "none"
                 raise ForbiddenError(f"this key may not turn {name} (it may turn: {may}); leave it out", param=PARAM)
-            wanted = _allowed(_written(name, requested[name], wanted), wanted, bound)
-            low, high = usable_range(scale)
-            applied[name] = min(max(wanted, low), high)
-            if applied[name] != wanted:
-                clamped[name] = (low, high)
+            applied[name] = _allowed(_written(name, requested[name], wanted), wanted, bound)
         elif bound is not None and bound.rest != 0:
             applied[name] = bound.rest
         if bound is not None and (bound.forced or (name not in requested and bound.default is None and bound.rest)):
             forced[name] = bound.rest
+    applied, clamped = cut(applied, {name: usable_range(scales[name]) for name in applied})
     if strict and clamped:
-        name, (low, high) = next(iter(clamped.items()))
-        raise _bad(f"knob {name} is outside its usable range {low:g} to {high:g}; ask for a value inside")
+        raise _bad(f"{outside(*next(iter(clamped.items())))}; ask for a value inside")
     return Setting(requested=requested, applied=applied, clamped=clamped, forced=forced)
 
 

@@ -77,6 +77,8 @@ def serve(service: Service, bound: socket.socket, *, drain: float, ready: str) -
         _Server(config, service, drain, f"serving http://{shown}:{port} ({ready})").run(sockets=[bound])
     finally:
         service.engine.stop()
+        if service.options.routing is not None:
+            service.options.routing.close()
         service.audit.close()
 
 

@@ -25,14 +25,16 @@ from alignvec.serve.errors import (
     UnavailableError,
     as_served,
 )
+from alignvec.serve.goals import check_goals
 from alignvec.serve.merged import merged
 from alignvec.serve.metrics import Metrics
 from alignvec.serve.policy.audit import AuditLog, Entry, now
 from alignvec.serve.policy.limits import RateLimits
 from alignvec.serve.policy.policy import Policy
 from alignvec.serve.policy.rules import Rules
-from alignvec.serve.resolve import resolve
+from alignvec.serve.resolve import resolve_request
 from alignvec.serve.setting import Asked, Setting
+from alignvec.serve.tally import Tally
 from alignvec.serve.text import ReplyText
 from alignvec.steer.scale import scale_of
 
@@ -72,12 +74,13 @@ class Service:
         """The knobs that are applied when these are asked for, lowest precedence first.
 
         Raises:
-            BadRequestError: if a knob is unknown or cannot be read.
+            BadRequestError: if a knob or goal is unknown or cannot be read.
             ForbiddenError: if the key may not turn it that far.
         """
         loaded = self.engine.loaded
-        found = resolve(asked, loaded.scales, rules, strict=self.options.strict)
-        return found.model_copy(update={"vectors": loaded})  # a reload must not put other vectors under these numbers
+        found = resolve_request(asked, self.options.goals, loaded.scales, rules, strict=self.options.strict)
+        # a reload must not put other vectors under these numbers
+        return found.model_copy(update={"vectors": loaded})
 
     def require_ready(self) -> None:
         """Check that requests can be answered.
@@ -133,7 +136,7 @@ class Service:
 
         Raises:
             ForbiddenError: if the key is no admin's.
-            BadRequestError: if a vector cannot be read or does not fit model or policy; the old ones stay.
+            BadRequestError: if a vector cannot be read or does not fit model, policy or goals; the old ones stay.
         """
         with self._answering(self._entry(rules.name, RELOAD)):
             if not rules.admin:
@@ -144,7 +147,9 @@ class Service:
                 )
             try:
                 vectors = await asyncio.to_thread(self.options.vectors)
-                self.policy.check({vector.name: scale_of(vector.card) for vector in vectors})
+                scales = {vector.name: scale_of(vector.card) for vector in vectors}
+                self.policy.check(scales)
+                check_goals(self.options.goals, scales)
                 await self.engine.reload(vectors)
             except AlignvecError as error:
                 raise BadRequestError(f"nothing was reloaded, the vectors are as before: {error}") from None
@@ -156,12 +161,14 @@ class Service:
             RateLimitedError, TooLongError, OverloadedError, UnavailableError, TimedOutError: before the first piece
                 or later.
         """
-        tally = _Tally(ask.choices)
+        tally = Tally(ask.choices)
         entry = self._entry(rules.name, ask.endpoint, ask.model or self.options.model, ask.setting)
         with self._answering(entry):
             try:
                 self._admit(ask, rules)
-                async with aclosing(merged([self._reply(ask, choice) for choice in range(ask.choices)])) as items:
+                entry.alignment = setting = await self._routed(ask, rules, tally.start)
+                replies = [self._reply(ask, choice, setting) for choice in range(ask.choices)]
+                async with aclosing(merged(replies)) as items:
                     while (piece := await self._next(items, tally.start)) is not None:
                         tally.add(piece)
                         yield piece
@@ -210,6 +217,11 @@ class Service:
             raise BadRequestError(
                 f"{ask.choices} replies are wanted, but the server has room for {room}; ask for fewer", param="n"
             )
+        if self.options.routing is not None and len(ask.prompts) > 1:
+            raise BadRequestError(
+                "this server has a router, which gives each prompt a setting of its own; send one prompt a request",
+                param="prompt",
+            )
         self.limits.admit(rules, ask.choices)
         wanted = ask.sampling.max_new_tokens
         if rules.max_tokens is not None and wanted > rules.max_tokens:
@@ -223,6 +235,19 @@ class Service:
                 f"{self.engine.context}; shorten the prompt or lower max_tokens"
             )
 
+    async def _routed(self, ask: Ask, rules: Rules, start: float) -> Setting:
+        if self.options.routing is None:
+            return ask.setting
+        load = self.engine.load()
+        room = load.room - load.running - load.waiting
+        try:
+            async with asyncio.timeout(start + self.options.timeout - time.monotonic()):
+                return await self.options.routing.turned(ask.setting, ask.user, rules, room)
+        except TimeoutError:
+            raise TimedOutError(
+                f"the router has not read the prompt within {self.options.timeout:g} s; try again later"
+            ) from None
+
     async def _next(self, items: AsyncGenerator[tuple[int, Piece], None], start: float) -> Piece | None:
         try:
             async with asyncio.timeout(start + self.options.timeout - time.monotonic()):
@@ -234,10 +259,10 @@ class Service:
                 f"no complete reply within {self.options.timeout:g} s; ask for fewer tokens, or try again later"
             ) from None
 
-    async def _reply(self, ask: Ask, choice: int) -> AsyncGenerator[Piece, None]:
+    async def _reply(self, ask: Ask, choice: int, setting: Setting) -> AsyncGenerator[Piece, None]:
         prompt = ask.prompts[choice // ask.n]
         sampling = ask.sampling.model_copy(update={"seed": ask.sampling.seed + choice % ask.n})
-        job = Job(prompt, sampling, ask.setting.applied, ask.logprobs, ask.setting.vectors)
+        job = Job(prompt, sampling, setting.applied, ask.logprobs, setting.vectors)
         text = ReplyText(self._tokenizer, prompt, ask.stop)
         steps: list[Step] = []
         async with aclosing(cast(AsyncGenerator[Step, None], self.engine.stream(job))) as stream:
@@ -248,12 +273,12 @@ class Service:
                     new += text.finish()
                 finish = "stop" if text.stopped else step.finish
                 if new or finish:
-                    yield Piece(choice, new, steps, finish)
+                    yield Piece(choice, new, steps, setting, finish)
                     steps = []
                 if finish:
                     return
 
-    def _measure(self, ask: Ask, tally: "_Tally") -> None:
+    def _measure(self, ask: Ask, tally: Tally) -> None:
         metrics, now = self.metrics, time.monotonic()
         if tally.first is not None:
             metrics.tokens.labels("in").inc(ask.prompt_tokens)
@@ -295,20 +320,3 @@ class Service:
             self.audit.write(entry)
         except AlignvecError as error:  # a full disk must not take the replies with it
             _log.error("audit log: %s", error)
-
-
-class _Tally:
-    """What a request has had so far."""
-
-    def __init__(self, n: int) -> None:
-        self.start = time.monotonic()
-        self.first: float | None = None
-        self.tokens = 0
-        self.texts: list[list[str]] = [[] for _ in range(n)]
-        self.finish: list[str | None] = [None] * n
-
-    def add(self, piece: Piece) -> None:
-        self.first = self.first or time.monotonic()
-        self.tokens += len(piece.steps)
-        self.texts[piece.choice].append(piece.text)
-        self.finish[piece.choice] = piece.finish

@@ -14,9 +14,10 @@ class Setting(BaseModel):
 
     Attributes:
         requested: what the request asked for, after precedence, as written.
-        applied: coefficient λ of every vector that is turned.
+        applied: coefficient λ of every vector that is turned; with a router, after it.
         clamped: vectors whose coefficient was cut to the usable range, with that range.
         forced: vectors that the key's policy sets, whatever was asked for.
+        routed: with a router, how likely the prompt is each domain's business.
         vectors: the set of vectors that the knobs were read against (the engine's `LoadedVectors`); not echoed.
     """
 
@@ -26,4 +27,5 @@ class Setting(BaseModel):
     applied: dict[str, float] = Field(default_factory=dict)
     clamped: dict[str, tuple[float, float]] = Field(default_factory=dict)
     forced: dict[str, float] = Field(default_factory=dict)
+    routed: dict[str, float] = Field(default_factory=dict)
     vectors: Any = Field(default=None, exclude=True, repr=False)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from alignvec.errors import ConfigError
+from alignvec.steer.scale import scale_of
 from alignvec.vectors.card import Card
 
 Points = npt.NDArray[np.float64]
@@ -45,7 +47,7 @@ class Box:
         """Names of the knobs, in the order of the columns of points."""
         return tuple(axis.name for axis in self.axes)
 
-    def knobs(self, point: Sequence[float]) -> dict[str, float]:
+    def knobs(self, point: Sequence[float] | Points) -> dict[str, float]:
         """A point as a setting, without the knobs that are at 0."""
         values = (round(float(value), DIGITS) + 0.0 for value in point)
         return {name: value for name, value in zip(self.names, values, strict=True) if value}
@@ -71,7 +73,7 @@ class Box:
         return drawn.round(DIGITS)
 
     def design(self, count: int, seed: int) -> Points:
-        """Settings to measure first: ends and middles of every axis, corners, then a Latin hypercube.
+        """Settings to measure first: ends and middles of every axis, corners of up to three, then a Latin hypercube.
 
         The base is not among them: it is known from every measurement.
 
@@ -86,7 +88,7 @@ class Box:
             for i, axis in enumerate(self.axes):
                 for end in (axis.low, axis.high):
                     rows.append(tuple(share * end if j == i else 0.0 for j in range(len(self.axes))))
-        if len(self.axes) > 1:
+        if 1 < len(self.axes) <= 3:  # of six knobs they would be 64
             rows += list(product(*((axis.low, axis.high) for axis in self.axes)))
         rows = [row for row in dict.fromkeys(rows) if any(row)][:count]
         if left := count - len(rows):
@@ -97,16 +99,25 @@ class Box:
 
 
 def box_of(cards: Mapping[str, Card]) -> Box:
-    """The box of some vectors: the range that each card was measured on, or -1 to 1.
+    """The box of some vectors: the range in which each is usable, else that its card was measured on, or -1 to 1.
 
     Raises:
-        ConfigError: if a card was measured at 0 alone.
+        ConfigError: if a card was measured at 0 alone, or found to be usable there alone.
     """
     axes = []
     for name, card in cards.items():
-        measured = [p.coefficient for p in card.measured.curve] if card.measured else list(UNMEASURED)
-        low, high = min(0.0, *measured), max(0.0, *measured)
+        low, high = map(_inwards, scale_of(card).usable or UNMEASURED)
+        if low == high and card.calibration:
+            raise ConfigError(
+                f"the calibration of {name} found nothing usable but λ = 0, so it has no range; calibrate it with "
+                "wider limits (--perplexity, --degenerate, --off-language) and --card"
+            )
         if low == high:
             raise ConfigError(f"{name} was measured at λ = 0 alone, so it has no range; sweep it with --card")
         axes.append(Axis(name, low, high, card.form == "hinged"))
     return Box(tuple(axes))
+
+
+def _inwards(end: float) -> float:
+    """An end of a range with `DIGITS` decimal places that is still inside: settings beyond would be cut."""
+    return float(Decimal(str(end)).quantize(Decimal(10) ** -DIGITS, ROUND_DOWN)) + 0.0  # −0 becomes 0

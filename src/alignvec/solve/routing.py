@@ -8,19 +8,27 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel as Record
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
+from alignvec.data.lines import numbered_lines, parse_line
 from alignvec.errors import DataError
 from alignvec.models import BaseModel
-from alignvec.steer.router import Array, Router, RouterCard, layer_features, sigmoid
+from alignvec.steer.router import Array, Router, RouterCard, acting, joined_layers, layer_features, sigmoid
 from alignvec.vectors.fingerprint import fingerprint
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Inverse penalties of the regression to choose from."""
-
+RAMPS = ((0.0, 1.0), (0.3, 0.7), (0.2, 0.5), (0.1, 0.5), (0.1, 0.3), (0.05, 0.3), (0.05, 0.2))
+"""Ramps to choose from; the first is plain multiplication by the probability."""
+FOUND = 0.5
+"""Probability from which a report counts a domain as found."""
+TOGETHER = 4
+"""Layers whose averages are also tried one after the other."""
 
 SHIPPED = Path(__file__).resolve().parents[3] / "data" / "routing"
-"""Folder of the prompts outside all domains, and of those in several."""
+"""Folder of prompts outside all domains, of short ones, and of those in several."""
+FURTHER = tuple(SHIPPED / f"{name}.jsonl" for name in ("outside", "short", "several"))
+"""Prompts that a router is trained on beside the domains' queries."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class RouterReport(Record):
         false_alarms: domain to the share of prompts that are not its, and are taken for it.
         brier: mean squared error of the probabilities.
         calibration_error: expected calibration error over ten equal bins.
+        acts: domain to the share of its knob that acts on its own prompts, after the ramp.
+        leaks: domain to the share of its knob that acts on other prompts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +61,8 @@ class RouterReport(Record):
     false_alarms: dict[str, float]
     brier: float
     calibration_error: float
+    acts: dict[str, float]
+    leaks: dict[str, float]
 
 
 class _Line(Record):
@@ -58,30 +70,28 @@ class _Line(Record):
 
     query: str
     split: Literal["train", "validation", "test"] = "test"
+    domain: str | None = None
     domains: tuple[str, ...] = ()
 
 
-def load_prompts(path: Path, split: str | None = None) -> list[Prompt]:
-    """Prompts of a JSON-lines file of `query` with `domains` (none: outside all) and, if it is split, `split`.
+def load_prompts(path: Path, split: str | None = None, *, needed: bool = True) -> list[Prompt]:
+    """Prompts of a JSON-lines file of `query`, `domains` or `domain` (none: outside all) and, if split, `split`.
+
+    Args:
+        path: the file.
+        split: of the prompts; None for all.
+        needed: whether there must be some.
 
     Raises:
-        DataError: if the file cannot be read, a line is malformed, or nothing is left.
+        DataError: if the file cannot be read, a line is malformed, or nothing is left and something is needed.
     """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            read = _Line.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
-            raise DataError(f"{path}:{number}: {where}: {first['msg']}; mend the line") from None
-        if split in (None, read.split):
-            found.append(Prompt(read.query, frozenset(read.domains)))
-    if not found:
+    lines = (parse_line(path, number, line, _Line) for number, line in numbered_lines(path, "check the path"))
+    found = [
+        Prompt(line.query, frozenset([*line.domains, *([line.domain] if line.domain else [])]))
+        for line in lines
+        if split in (None, line.split)
+    ]
+    if needed and not found:
         raise DataError(f"{path}: no prompts{f' with split={split}' if split else ''}; choose another file")
     return found
 
@@ -93,19 +103,19 @@ def train_router(
     validation: Sequence[Prompt],
     *,
     layers: Sequence[int],
-    seed: int = 0,
 ) -> tuple[Router, dict[str, Any]]:
-    """Fit one logistic regression a domain; layer, penalty and temperature are chosen on the validation prompts.
+    """Fit one logistic regression a domain; layers, penalty, temperature and ramp are chosen on the validation prompts.
 
-    To the training prompts are added joined ones: two of different domains, one after the other, which belong to both.
+    Layers are tried alone and some of them together. The ramp is the one that leaves most of each knob on its domain's
+    prompts and least on others, both counted alike.
 
     Args:
         base: the base model.
         domains: to tell apart.
-        train: prompts to learn from, some outside all domains.
+        train: prompts to learn from, some outside all domains; a router finds several domains in a prompt, or one in a
+            short question, only if it has seen such prompts.
         validation: other prompts.
         layers: of the model, to choose from.
-        seed: of the joining.
 
     Raises:
         DataError: if a domain, or the outside, has no prompt in one of the two.
@@ -114,37 +124,37 @@ def train_router(
         for domain in domains:
             if not any(domain in prompt.domains for prompt in prompts):
                 raise DataError(f"no {name} prompt belongs to {domain}; add some")
-        if all(prompt.domains for prompt in prompts):
+        if all(prompt.domains & set(domains) for prompt in prompts):
             raise DataError(f"every {name} prompt belongs to a domain; add some that belong to none")
-    known = [*train, *joined(train, len(train) // 4, seed)]
-    checked = [*validation, *joined(validation, len(validation) // 4, seed)]
-    seen, held = (layer_features(base, [p.text for p in prompts], layers) for prompts in (known, checked))
-    truth, wanted = labels(known, domains), labels(checked, domains)
+    seen, held = (layer_features(base, [p.text for p in prompts], layers) for prompts in (train, validation))
+    truth, wanted = labels(train, domains), labels(validation, domains)
     found = []
-    for place, layer in enumerate(layers):
+    for chosen in _groups(layers):
+        places = [layers.index(layer) for layer in chosen]
+        x, checks = joined_layers(seen[places]), joined_layers(held[places])
         for strength in STRENGTHS:
-            weight, bias = _fit(seen[place], truth, strength)
-            loss = log_loss(sigmoid(held[place] @ weight.T + bias), wanted)
-            found.append((loss, place, layer, strength, weight, bias))
-    loss, place, layer, strength, weight, bias = min(found, key=lambda one: one[:4])
-    scale = min(
-        np.geomspace(0.25, 4.0, 41), key=lambda t: log_loss(sigmoid(t * (held[place] @ weight.T + bias)), wanted)
-    )
-    card = RouterCard(base=fingerprint(base.folder), domains=tuple(domains), layer=layer)
-    chosen = {"layer": layer, "strength": strength, "scale": float(scale), "validation_log_loss": loss}
-    return Router(card, weight * scale, bias * scale), chosen
+            weight, bias = _fit(x, truth, strength)
+            logits = checks @ weight.T + bias
+            found.append((log_loss(sigmoid(logits), wanted), chosen, strength, weight, bias, logits))
+    loss, chosen, strength, weight, bias, logits = min(found, key=lambda one: one[:3])
+    scale = float(min(np.geomspace(0.25, 4.0, 41), key=lambda t: log_loss(sigmoid(t * logits), wanted)))
+    probabilities = sigmoid(scale * logits)
+    ramp = min(RAMPS, key=lambda r: _misplaced(acting(probabilities, r), wanted))
+    card = RouterCard(base=fingerprint(base.folder), domains=tuple(domains), layers=chosen, ramp=ramp)
+    told = {"layers": chosen, "strength": strength, "scale": scale, "validation_log_loss": loss, "ramp": ramp}
+    return Router(card, weight * scale, bias * scale), told
 
 
-def joined(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
-    """Pairs of prompts of different domains, one after the other."""
-    draw = np.random.default_rng(seed)
-    single = [prompt for prompt in prompts if len(prompt.domains) == 1]
-    found: list[Prompt] = []
-    while len(found) < count and len({prompt.domains for prompt in single}) > 1:
-        one, other = (single[i] for i in draw.integers(len(single), size=2))
-        if one.domains != other.domains:
-            found.append(Prompt(f"{one.text} {other.text}", one.domains | other.domains))
-    return found
+def _groups(layers: Sequence[int]) -> list[tuple[int, ...]]:
+    together = [tuple(layers[i : i + TOGETHER]) for i in range(len(layers) - TOGETHER + 1)]
+    return [*((layer,) for layer in layers), *together]
+
+
+def _misplaced(shares: Array, truth: npt.NDArray[np.bool_]) -> float:
+    """What is missing of the knobs on their own prompts, and what acts on others, each as a mean over domains."""
+    own = [1.0 - shares[truth[:, i], i].mean() for i in range(shares.shape[1])]
+    other = [shares[~truth[:, i], i].mean() for i in range(shares.shape[1])]
+    return float(np.mean(own) + np.mean(other))
 
 
 def labels(prompts: Sequence[Prompt], domains: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -152,10 +162,11 @@ def labels(prompts: Sequence[Prompt], domains: Sequence[str]) -> npt.NDArray[np.
     return np.array([[domain in prompt.domains for domain in domains] for prompt in prompts])
 
 
-def report(probabilities: Array, prompts: Sequence[Prompt], domains: Sequence[str]) -> RouterReport:
+def report(router: Router, probabilities: Array, prompts: Sequence[Prompt]) -> RouterReport:
     """Figures on labelled prompts."""
+    domains = router.card.domains
     truth = labels(prompts, domains)
-    said = probabilities >= 0.5
+    said, shares = probabilities >= FOUND, acting(probabilities, router.card.ramp)
     return RouterReport(
         prompts=len(prompts),
         right=float((said == truth).all(axis=1).mean()),
@@ -163,6 +174,8 @@ def report(probabilities: Array, prompts: Sequence[Prompt], domains: Sequence[st
         false_alarms={d: float(said[~truth[:, i], i].mean()) for i, d in enumerate(domains) if not truth[:, i].all()},
         brier=float(np.mean((probabilities - truth) ** 2)),
         calibration_error=_calibration_error(probabilities.ravel(), truth.ravel()),
+        acts={d: float(shares[truth[:, i], i].mean()) for i, d in enumerate(domains) if truth[:, i].any()},
+        leaks={d: float(shares[~truth[:, i], i].mean()) for i, d in enumerate(domains) if not truth[:, i].all()},
     )
 
 

@@ -61,9 +61,14 @@ class Surface:
         self.fit = Fit(degree, ridge, len(points), error, float(np.sqrt(np.mean(changes**2))))
         self._weights: Array = _ridge(terms(box, points, degree), ridge) @ changes
 
-    def predict(self, points: Points) -> Array:
-        """Change of every text against the base, [points, texts]."""
-        found: Array = terms(self.box, points, self.fit.degree) @ self._weights
+    @property
+    def texts(self) -> int:
+        """Their number."""
+        return int(self._weights.shape[1])
+
+    def predict(self, points: Points, texts: npt.NDArray[np.int64] | slice = slice(None)) -> Array:
+        """Change of every text, or of some, against the base, [points, texts]."""
+        found: Array = terms(self.box, points, self.fit.degree) @ self._weights[:, texts]
         return found
 
 

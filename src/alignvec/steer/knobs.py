@@ -1,33 +1,43 @@
 """Knobs: how far each vector is turned, written `medical=0.5,legal=-0.3`."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from alignvec.errors import KnobError
 from alignvec.steer.scale import Scale
-from alignvec.steer.solved import read_setting
+from alignvec.steer.solved import names_setting, read_setting
 
 Knobs: TypeAlias = Mapping[str, float]
 """Vector name to coefficient λ; a vector that is not named is at 0."""
+Turn: TypeAlias = Callable[[int, Knobs], Knobs]
+"""What a setting becomes for one row, by the row's index."""
 
 
-def parse_knobs(text: str, *, scales: Mapping[str, Scale] | None = None) -> dict[str, float]:
+def as_asked(_: int, knobs: Knobs) -> Knobs:
+    """The turn of a model without a router: every row has the setting itself."""
+    return knobs
+
+
+def parse_knobs(
+    text: str, *, scales: Mapping[str, Scale] | None = None, router: bool | None = None
+) -> dict[str, float]:
     """Parse `medical=0.5,legal=-0.3`; the empty text, or `base`, is no knob at all.
 
     `@settings.yaml#GOAL` is a solved setting of a file, see `read_setting`.
 
     Args:
         scales: of the vectors by name, so that `medical=expert` and `medical=80%` are understood too.
+        router: whether a router acts on the knobs, so that a setting solved for the other case is refused; None: any.
 
     Raises:
-        KnobError: if a part is not name=λ, λ is not a finite number, or a name comes twice.
+        KnobError: if a part is not name=λ, λ is not a finite number, a name comes twice, or see `read_setting`.
     """
     knobs: dict[str, float] = {}
     if text.strip() in ("", "base"):
         return knobs
-    if text.strip().startswith("@"):
-        for name, value in read_setting(text.strip()[1:]).items():
+    if names_setting(text):
+        for name, value in read_setting(text.strip()[1:], router=router).items():
             knobs[name] = (scales or {}).get(name, Scale(name)).coefficient(value)
         return knobs
     for part in text.split(","):
@@ -38,6 +48,17 @@ def parse_knobs(text: str, *, scales: Mapping[str, Scale] | None = None) -> dict
             raise KnobError(f"knob {name!r} is given twice in {text!r}; give it once")
         knobs[name] = (scales or {}).get(name, Scale(name)).coefficient(value)
     return knobs
+
+
+def join_knobs(texts: Sequence[str]) -> str:
+    """Several texts as one setting for `parse_knobs`.
+
+    Raises:
+        KnobError: if one of several is a solved setting, which is whole by itself.
+    """
+    if len(texts) > 1 and any(map(names_setting, texts)):
+        raise KnobError("a solved setting (@FILE#GOAL) is a whole setting; give it as the only --knob")
+    return ",".join(texts)
 
 
 def check_knobs(knobs: Knobs, loaded: Collection[str]) -> None:
@@ -57,11 +78,6 @@ def check_knobs(knobs: Knobs, loaded: Collection[str]) -> None:
 def format_knobs(knobs: Knobs) -> str:
     """The text that `parse_knobs` reads back; `base` for no knobs."""
     return ",".join(f"{name}={_shortest(value)}" for name, value in knobs.items()) or "base"
-
-
-def merge_knobs(parts: Iterable[Knobs]) -> dict[str, float]:
-    """One setting from several; a later part replaces an earlier one's coefficient."""
-    return {name: value for part in parts for name, value in part.items()}
 
 
 def _shortest(value: float) -> str:

@@ -1,8 +1,8 @@
 """A base model with knobs: one setting for all rows of a batch, or one for each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +16,13 @@ from alignvec.steer.sampling import Sampling, logits_processors
 from alignvec.steer.stacked import StackedLayers, check_rows
 from alignvec.vectors.fingerprint import fingerprint, template_hash
 from alignvec.vectors.vector import AlignmentVector
+
+
+class Continuation(NamedTuple):
+    """A generated reply, and whether it ended by itself: one that was cut off at the longest length did not."""
+
+    text: str
+    ended: bool
 
 
 class KnobbedModel:
@@ -153,15 +160,42 @@ class KnobbedModel:
         streamer: Any = None,
     ) -> list[str]:
         """The next assistant turn of every chat; arguments as for `generate`."""
+        return [reply.text for reply in self.continuations(chats, rows, sampling, streamer=streamer)]
+
+    def continuations(
+        self,
+        chats: Sequence[Sequence[dict[str, str]]],
+        rows: Knobs | Sequence[Knobs],
+        sampling: Sampling,
+        *,
+        streamer: Any = None,
+        combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        keys: Sequence[Sequence[int]] | None = None,
+    ) -> list[Continuation]:
+        """The next assistant turn of every chat, and whether it ended by itself; other arguments as for `generate`.
+
+        Args:
+            combine: makes the logits, [rows, vocabulary], that tokens are sampled from, of the tokens so far and the
+                model's logits; it may take those of several rows together.
+            keys: token ids that seed each row's sampling noise, so that different chats can share it; default: those
+                of the chat itself.
+
+        Raises:
+            KnobError: if rows that are combined differ in a dense vector, or there are not as many keys as chats.
+        """
         settings = _settings(rows)
         check_rows(len(settings), len(chats))
+        if keys is not None and len(keys) != len(chats):
+            raise KnobError(f"{len(keys)} keys of sampling noise for {len(chats)} chats; give one for each")
         if len(groups := self._groups(settings)) > 1:
-            replies = [""] * len(chats)
+            if combine is not None:
+                raise KnobError("rows that differ in a dense vector cannot be combined; compress it to low rank first")
+            replies: dict[int, Continuation] = {}
             for group in groups:
-                found = self.continue_chats([chats[i] for i in group], [settings[i] for i in group], sampling)
-                for i, reply in zip(group, found, strict=True):
-                    replies[i] = reply
-            return replies
+                own = None if keys is None else [keys[i] for i in group]
+                found = self.continuations([chats[i] for i in group], [settings[i] for i in group], sampling, keys=own)
+                replies |= zip(group, found, strict=True)
+            return [replies[i] for i in range(len(chats))]
         tokenizer = self.base.tokenizer
         prompts = [encode_prompt(tokenizer, chat) for chat in chats]
         longest = max(map(len, prompts))
@@ -182,11 +216,15 @@ class KnobbedModel:
                 top_p=None,
                 top_k=None,
                 repetition_penalty=1.0,
-                logits_processor=logits_processors(sampling, prompts, longest),
+                logits_processor=logits_processors(sampling, prompts, longest, first=combine, keys=keys),
                 pad_token_id=tokenizer.pad_token_id,
                 streamer=streamer,
             )
-        return [str(text).strip() for text in tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
+        tokens = output[:, longest:].cpu()
+        ends = self.base.model.generation_config.eos_token_id  # one, several, or None
+        ended = torch.isin(tokens, torch.tensor([] if ends is None else ends)).any(dim=1).tolist()
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [Continuation(str(text).strip(), end) for text, end in zip(texts, ended, strict=True)]
 
     def _dense_gates(self, setting: Knobs) -> tuple[float, ...]:
         return tuple(part.gate(setting.get(part.vector, 0.0)) for part in self._dense)

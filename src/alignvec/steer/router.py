@@ -1,21 +1,24 @@
 """A router: how likely a prompt is a domain's business, so that a domain's knob acts on its prompts only.
 
-The features are the base model's own hidden states, averaged over the prompt's tokens; there is no second model. Each
-domain has a logistic regression of its own, so a prompt may belong to several domains, or to none.
+The features are the base model's own hidden states, averaged over the tokens of the prompt in its chat template; there
+is no second model. Each domain has a logistic regression of its own, so a prompt may belong to several domains, or to
+none. A ramp turns a probability into the share of a knob that acts: all of it where the router is sure enough, exactly
+none where a prompt is another domain's business.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel as Record
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from alignvec.errors import VectorError
 from alignvec.files import atomic_folder
+from alignvec.logprobs import encode_prompt
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs
 
@@ -30,16 +33,26 @@ class RouterCard(Record):
     Attributes:
         base: fingerprint of the base model whose hidden states it reads.
         domains: names of the domains.
-        layer: number of the layer whose output is averaged, from 1.
+        layers: numbers of the layers whose outputs are averaged, from 1; their averages stand one after the other.
+        ramp: probability up to which a knob does not act, and the one from which it acts in full; between them its
+            share rises evenly. (0, 1) is plain multiplication by the probability.
         measured: figures on prompts it was not trained on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: str
-    domains: tuple[str, ...]
-    layer: int = Field(ge=1)
+    domains: tuple[str, ...] = Field(min_length=1)
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    ramp: tuple[float, float] = (0.0, 1.0)
     measured: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("ramp")
+    @classmethod
+    def _rises(cls, ramp: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= ramp[0] < ramp[1] <= 1:
+            raise ValueError("a ramp rises from a lower to a higher probability")
+        return ramp
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Router:
 
     Attributes:
         card: what it is.
-        weight: [domains, width].
+        weight: [domains, layers × width].
         bias: [domains].
     """
 
@@ -61,23 +74,25 @@ class Router:
 
         Args:
             base: the base model, with every knob at 0.
-            prompts: what the user wrote; of a conversation, all that the user wrote.
+            prompts: what users wrote.
         """
-        return self.from_features(features(base, prompts, self.card.layer))
+        return self.from_features(joined_layers(layer_features(base, prompts, self.card.layers)))
 
     def from_features(self, pooled: Array) -> Array:
-        """The same from averaged hidden states, [prompts, width]."""
+        """The same from averaged hidden states, [prompts, layers × width]."""
         return sigmoid(pooled @ self.weight.T + self.bias)
 
     def turn(self, knobs: Knobs, probabilities: Mapping[str, float], domains: Mapping[str, str]) -> dict[str, float]:
-        """A setting for one prompt: each knob times the probability that the prompt is its domain's.
+        """A setting for one prompt: of each knob the share that acts on it.
 
         Args:
             knobs: the setting.
             probabilities: of each domain.
             domains: domain of each vector; a vector whose domain the router does not know is turned in full.
         """
-        return {name: value * probabilities.get(domains.get(name, name), 1.0) for name, value in knobs.items()}
+        shares = {domain: float(acting(np.array(p), self.card.ramp)) for domain, p in probabilities.items()}
+        turned = {name: value * shares.get(domains.get(name, name), 1.0) for name, value in knobs.items()}
+        return {name: value + 0.0 for name, value in turned.items()}  # −0 becomes 0
 
 
 def sigmoid(values: Array) -> Array:
@@ -86,18 +101,29 @@ def sigmoid(values: Array) -> Array:
     return found
 
 
-def features(base: BaseModel, prompts: Sequence[str], layer: int) -> Array:
-    """Hidden states behind a layer, averaged over the tokens of each prompt, [prompts, width]."""
-    found: Array = layer_features(base, prompts, [layer])[0]
+def acting(probabilities: Array, ramp: tuple[float, float]) -> Array:
+    """Share of a knob that acts at each probability."""
+    low, high = ramp
+    found: Array = np.clip((probabilities - low) / (high - low), 0.0, 1.0)
+    return found
+
+
+def joined_layers(pooled: Array) -> Array:
+    """Averages of several layers, [layers, prompts, width], one after the other, [prompts, layers × width]."""
+    found: Array = np.concatenate(list(pooled), axis=1)
     return found
 
 
 def layer_features(base: BaseModel, prompts: Sequence[str], layers: Sequence[int]) -> Array:
-    """`features` of several layers at once, [layers, prompts, width]."""
+    """Hidden states behind some layers, averaged over the tokens of each prompt, [layers, prompts, width].
+
+    A prompt that is longer than the context is cut.
+    """
     import torch
 
     tokenizer = base.tokenizer
-    encoded = [tokenizer(text or " ")["input_ids"][: base.context_length] for text in prompts]
+    chats = [[{"role": "user", "content": text}] for text in prompts]
+    encoded = [encode_prompt(tokenizer, chat)[: base.context_length] for chat in chats]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     found = np.zeros((len(layers), len(prompts), base.model.config.hidden_size))
     for start in range(0, len(order), BATCH):
@@ -153,7 +179,11 @@ def load_router(folder: Path, base_fingerprint: str | None = None) -> Router:
         raise VectorError(f"no router in {folder} ({CARD} and {WEIGHTS}); make one with alignvec route") from None
     except (OSError, ValidationError, SafetensorError, KeyError) as error:
         raise VectorError(f"{folder}: damaged router ({str(error).splitlines()[0]}); make it again") from None
-    if weight.shape[0] != len(card.domains) or bias.shape != (len(card.domains),) or not np.isfinite(weight).all():
+    if (
+        weight.shape[0] != len(card.domains)
+        or bias.shape != (len(card.domains),)
+        or not (np.isfinite(weight).all() and np.isfinite(bias).all())
+    ):
         raise VectorError(f"{folder}: the router's weights do not fit its card; make it again")
     if base_fingerprint is not None and card.base != base_fingerprint:
         raise VectorError(f"{folder}: this router reads the hidden states of another base model; make one for this one")

@@ -2,11 +2,11 @@
 
 Gumbel noise is added to the filtered log-probabilities and the largest wins, which samples exactly from them. The
 noise is seeded by seed and prompt: settings compared on one prompt share it (common random numbers) and differ by the
-knob alone.
+knob alone. Prompts that are to be compared can share it by a key in place of the prompt.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,13 +36,22 @@ class Sampling(BaseModel):
 GREEDY = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 
 
-def logits_processors(sampling: Sampling, prompts: Sequence[Sequence[int]], prompt_length: int) -> Any:
+def logits_processors(
+    sampling: Sampling,
+    prompts: Sequence[Sequence[int]],
+    prompt_length: int,
+    *,
+    first: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    keys: Sequence[Sequence[int]] | None = None,
+) -> Any:
     """Processors after which the largest logit is the sampled token.
 
     Args:
         sampling: how to decode.
         prompts: token ids of each row's prompt.
         prompt_length: tokens before the reply, padding included.
+        first: a processor that comes before all others.
+        keys: token ids that seed each row's noise; default: its prompt.
     """
     from transformers import (
         LogitsProcessorList,
@@ -50,14 +59,14 @@ def logits_processors(sampling: Sampling, prompts: Sequence[Sequence[int]], prom
         TemperatureLogitsWarper,
     )
 
-    steps: list[Any] = []
+    steps: list[Any] = [first] if first else []
     if sampling.repetition_penalty > 1:
         steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty, prompt_ignore_length=prompt_length))
     if sampling.temperature > 0:
         steps.append(TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_p < 1:
             steps.append(_Nucleus(sampling.top_p))
-        steps.append(_GumbelNoise([_row_seed(sampling.seed, prompt) for prompt in prompts]))
+        steps.append(_GumbelNoise([_row_seed(sampling.seed, key) for key in (prompts if keys is None else keys)]))
     return LogitsProcessorList(steps)
 
 
@@ -99,5 +108,5 @@ class _GumbelNoise:
         return scores + torch.stack([noise[seed] for seed in self._seeds]).to(scores)
 
 
-def _row_seed(seed: int, prompt: Sequence[int]) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()[:7], "big")
+def _row_seed(seed: int, key: Sequence[int]) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {list(key)}".encode()).digest()[:7], "big")

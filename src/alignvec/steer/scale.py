@@ -15,7 +15,7 @@ class Scale:
     Attributes:
         name: the vector's name.
         levels: level to its recommended λ.
-        usable: lowest and highest λ that was measured; None if nothing was measured.
+        usable: lowest and highest λ within the calibration's limits, else that was measured; None if nothing was.
         curve: (λ, share of the way from the base's behaviour to the highest level's), rising from (0, 0) to (·, 1).
     """
 
@@ -51,41 +51,49 @@ class Scale:
         except ValueError:
             share = float("nan")
         if not self.curve:
-            raise KnobError(f"knob {self.name!r}: its card names no levels, so {text} means nothing; use a number")
+            raise KnobError(
+                f"knob {self.name!r}: its card names no levels, or the highest at λ = 0, so {text} means nothing; "
+                "use a number"
+            )
         if not 0 <= share <= 1:
             raise KnobError(
                 f"knob {self.name!r}: {text} is not between 0% (base) and 100% (highest level); "
                 "for other settings use a level or a number"
             )
+        if not share:
+            return 0.0
         for (left, low), (right, high) in zip(self.curve, self.curve[1:], strict=False):
             if share <= high and high > low:
                 return round(left + (right - left) * (share - low) / (high - low), 6)
-        return self.curve[-1][0] if share else 0.0
+        return self.curve[-1][0]
 
 
 def scale_of(card: Card) -> Scale:
     """The scale that a vector's card describes.
 
-    A percentage is measured behaviour where the card has level rates: their running maximum between λ = 0 and the
-    highest level's setting, as a share of the way; else λ itself as a share of that setting.
+    Levels and the usable range are the calibration's, if the card has one. A percentage is measured behaviour where
+    the card has level rates: the calibration's fitted curve, else their running maximum, between λ = 0 and the highest
+    level's setting, as a share of the way; else λ itself as a share of that setting.
     """
-    measured = sorted((p.coefficient for p in card.measured.curve), key=float) if card.measured else []
+    if card.calibration:
+        found = card.calibration
+        rates = [(p.coefficient, p.level_rate.highest.value) for p in found.curve]
+        end = found.settings.get(found.levels[-1], 0.0)
+        return Scale(card.name, {**card.settings, **found.settings}, found.usable, _curve(rates, end))
+    measured = sorted(p.coefficient for p in card.measured.curve) if card.measured else []
     usable = (min(measured[0], 0.0), max(measured[-1], 0.0)) if measured else None
-    return Scale(card.name, dict(card.settings), usable, _curve(card))
+    top = card.levels[-1] if card.levels else ""
+    points = card.measured.curve if card.measured else ()
+    rates = [(p.coefficient, p.level_rate[top].value) for p in points if top in p.level_rate]
+    return Scale(card.name, dict(card.settings), usable, _curve(rates, card.settings.get(top, 0.0)))
 
 
-def _curve(card: Card) -> Sequence[tuple[float, float]]:
-    top = card.levels[-1] if card.levels else None
-    end = card.settings.get(top, 0.0) if top else 0.0
+def _curve(rates: Sequence[tuple[float, float]], end: float) -> Sequence[tuple[float, float]]:
+    """Share of the way from the rate at 0 to that at `end`, by (λ, rate of the highest level)."""
     if not end:
         return ()
     points = sorted(
-        (
-            (p.coefficient, p.level_rate[top].value)
-            for p in (card.measured.curve if card.measured else ())
-            if top in p.level_rate and min(0.0, end) <= p.coefficient <= max(0.0, end)
-        ),
-        key=lambda point: abs(point[0]),
+        (point for point in rates if min(0.0, end) <= point[0] <= max(0.0, end)), key=lambda point: abs(point[0])
     )
     straight = ((0.0, 0.0), (end, 1.0))
     if len(points) < 2 or points[0][0] != 0.0 or points[-1][0] != end:

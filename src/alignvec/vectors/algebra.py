@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 from alignvec.errors import VectorError
-from alignvec.vectors.card import Card
+from alignvec.vectors.card import UNMEASURED, Card
 from alignvec.vectors.vector import AlignmentVector, joined_error, joined_licence, joined_source
+
+FORMS = ("one-sided", "two-sided", "hinged")
+"""What the two sides of a hinged vector can be made into, the fewest factors first."""
 
 
 def hinged(positive: AlignmentVector, negative: AlignmentVector) -> AlignmentVector:
@@ -37,16 +40,30 @@ def sides(vector: AlignmentVector) -> tuple[AlignmentVector, AlignmentVector]:
     """
     if vector.negative is None:
         raise VectorError(f"vector {vector.name!r} is not hinged, so it has one side only")
-    update = {"form": "single", "method": "one-sided", "measured": None, "settings": {}, **_UNSAVED}
+    update = {"form": "single", "method": "one-sided", "settings": {}, **UNMEASURED, **_UNSAVED}
     card = vector.card.model_copy(update=update)
     return AlignmentVector(card, vector.positive), AlignmentVector(card, vector.negative)
+
+
+def in_form(vector: AlignmentVector, form: str) -> AlignmentVector:
+    """A hinged vector in one of the `FORMS`, under its own name, so that all forms come from the same training.
+
+    Raises:
+        VectorError: if the form is unknown, or the vector is not hinged.
+    """
+    if form not in FORMS:
+        raise VectorError(f"unknown form {form!r} of a vector (have: {', '.join(FORMS)})")
+    positive, negative = sides(vector)
+    if form == "hinged":
+        return vector
+    return positive if form == "one-sided" else two_sided(positive, negative)
 
 
 def mirrored(vector: AlignmentVector) -> AlignmentVector:
     """The knob turned round: its λ is the vector's -λ (a hinged one's sides change places)."""
     if vector.negative is None:
         return -vector
-    card = vector.card.model_copy(update={"measured": None, "settings": {}, "method": "mirrored", **_UNSAVED})
+    card = vector.card.model_copy(update={"settings": {}, "method": "mirrored", **UNMEASURED, **_UNSAVED})
     return AlignmentVector(card, vector.negative, vector.positive)
 
 
@@ -69,7 +86,7 @@ def _of_sides(positive: AlignmentVector, negative: AlignmentVector, *, form: str
         "error": joined_error(*cards),
         "source": joined_source(*cards),
     }
-    return positive.card.model_copy(update={"form": form, "method": method, "measured": None, **joined, **_UNSAVED})
+    return positive.card.model_copy(update={"form": form, "method": method, **joined, **UNMEASURED, **_UNSAVED})
 
 
 def _require_single_pair(positive: AlignmentVector, negative: AlignmentVector) -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from alignvec.vectors.calibration import Calibration, Spillover
+from alignvec.vectors.strict import Interval, Strict
 
 FORMAT_VERSION: Final = 1
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -17,11 +20,11 @@ METHODS: Final = {
 """What the well-known methods of a card do, in words."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+UNMEASURED: Final[dict[str, None]] = {"measured": None, "calibration": None, "spillover": None}
+"""An update of a card whose tensors became others: what was measured on the old ones does not hold for them."""
 
 
-class BaseReference(_Strict):
+class BaseReference(Strict):
     """The base model a vector belongs to.
 
     Attributes:
@@ -39,15 +42,7 @@ class BaseReference(_Strict):
     licence: str | None = None
 
 
-class Interval(_Strict):
-    """A measured value with its bootstrap 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class CurvePoint(_Strict):
+class CurvePoint(Strict):
     """Behaviour at one coefficient, on held-out queries.
 
     Attributes:
@@ -67,7 +62,7 @@ class CurvePoint(_Strict):
     degenerate: Interval | None = None
 
 
-class Measurement(_Strict):
+class Measurement(Strict):
     """A λ curve and what it was measured on.
 
     Attributes:
@@ -85,7 +80,7 @@ class Measurement(_Strict):
     curve: Sequence[CurvePoint]
 
 
-class Source(_Strict):
+class Source(Strict):
     """How much the dtype of the checkpoints hides of a difference.
 
     Attributes:
@@ -120,7 +115,7 @@ class Source(_Strict):
         )
 
 
-class Card(_Strict):
+class Card(Strict):
     """Everything about a vector but its tensors; stored as `card.json`.
 
     Attributes:
@@ -129,6 +124,8 @@ class Card(_Strict):
         method: how the deltas came about: one-sided, two-sided, hinged, extracted.
         settings: recommended coefficient of each level.
         recipe: resolved training recipe, with the seed.
+        calibration: from λ to behaviour, with the usable range; what knobs are read by, if it is there.
+        spillover: what the knob changes in every domain.
         source: of a difference of two checkpoints, how much their dtype hides.
         error: measured error of a lossy form (compression, storage dtype), by name.
         files: sha256 of each tensor file in the folder.
@@ -146,6 +143,8 @@ class Card(_Strict):
     versions: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, float] = Field(default_factory=dict)
     measured: Measurement | None = None
+    calibration: Calibration | None = None
+    spillover: Spillover | None = None
     source: Source | None = None
     error: dict[str, float] = Field(default_factory=dict)
     licence: str = "unknown"

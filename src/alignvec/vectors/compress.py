@@ -9,6 +9,7 @@ import torch
 import xxhash
 
 from alignvec.errors import ConfigError, VectorError
+from alignvec.vectors.card import UNMEASURED
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta, rank_for, refactored
 from alignvec.vectors.packed import to_signs, to_sparse
 from alignvec.vectors.vector import AlignmentVector, Deltas
@@ -115,7 +116,7 @@ def compress(
         update={
             "error": {**vector.card.error, "compression": (error / total) ** 0.5 if total else 0.0},
             "notes": "; ".join(filter(None, [vector.card.notes, f"compressed to {form}"])),
-            "measured": None,
+            **UNMEASURED,
             "files": {},
             "tensors": {},
         }

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
-from alignvec.vectors.card import METHODS, Card, Interval, Measurement
+from alignvec.vectors.card import METHODS, Card, Measurement
 from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.packed import SignDelta, SparseDelta
+from alignvec.vectors.strict import Interval
 from alignvec.vectors.vector import AlignmentVector, Deltas
 
 
@@ -30,6 +31,11 @@ def describe(vector: AlignmentVector) -> str:
         lines.append(f"  warning   {warning}")
     if card.measured:
         lines += _measured(card.measured)
+    if card.calibration:
+        low, high = card.calibration.usable
+        ends = card.calibration.ends()
+        lines.append(f"  usable    λ = {low:g} ({ends['lowest']}) to {high:g} ({ends['highest']})")
+    lines += [f"  spillover {line}" for line in spillover_lines(card)]
     if card.notes:
         lines.append(f"  notes     {card.notes}")
     return "\n".join(lines)
@@ -39,6 +45,18 @@ def error_lines(card: Card) -> list[str]:
     """What each lossy form of a vector costs in its weights, a line each."""
     return [
         f"{name.replace('_', ' ')}: {_ERRORS.get(name, 'relative error')} {e:.1e}" for name, e in card.error.items()
+    ]
+
+
+def spillover_lines(card: Card) -> list[str]:
+    """What the knob changes in other domains, a line a coefficient."""
+    if card.spillover is None:
+        return []
+    points = [p for p in card.spillover.points if p.domain != (card.domain or card.name)]
+    return [
+        f"λ = {value:g}: preference rates move by "
+        + ", ".join(f"{100 * p.preference.value:.0f} points in {p.domain}" for p in points if p.coefficient == value)
+        for value in dict.fromkeys(p.coefficient for p in points)
     ]
 
 
@@ -104,4 +122,4 @@ def _measured(measured: Measurement) -> list[str]:
 
 
 def _interval(interval: Interval | None) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if interval else "not measured"
+    return interval.told() if interval else "not measured"

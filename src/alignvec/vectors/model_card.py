@@ -6,9 +6,11 @@ from pathlib import PurePath
 from alignvec import demo_model
 from alignvec.models import DEMO
 from alignvec.vectors.adapter import ADAPTER
-from alignvec.vectors.card import METHODS, Card, Interval, Measurement
+from alignvec.vectors.calibration import Calibration
+from alignvec.vectors.card import METHODS, Card, Measurement
 from alignvec.vectors.deltafile import DENSE
-from alignvec.vectors.describe import error_lines
+from alignvec.vectors.describe import error_lines, spillover_lines
+from alignvec.vectors.strict import Interval
 
 _HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 _HUB_LICENCES = (
@@ -31,7 +33,9 @@ def model_card(card: Card, *, repo_id: str | None = None) -> str:
         _introduction(card),
         _usage(card, repo_id or f"OWNER/{card.name}"),
         _settings(card),
-        _measured(card.measured) if card.measured else "## Measured\n\nNothing was measured.",
+        _measured(card.measured) if card.measured else "",
+        _calibration(card.calibration) if card.calibration else "",
+        "" if card.measured or card.calibration else "## Measured\n\nNothing was measured.",
         _recipe(card),
         _licences(card),
         _limits(card),
@@ -142,6 +146,25 @@ def _measured(measured: Measurement) -> str:
     return "## Measured\n\n" + "  \n".join(lines) + "\n\n" + _table(columns, rows)
 
 
+def _calibration(found: Calibration) -> str:
+    low, high = found.usable
+    lowest, highest = found.levels[0], found.levels[-1]
+    fitted = {point.coefficient: point.level_rate for point in found.curve}
+    rows = []
+    for level, value in found.settings.items():
+        at = fitted.get(value)
+        rates = (at.highest, at.above_lowest) if at else (None, None)
+        rows.append([level, f"{value:g}", *map(_interval, rates)])
+    lines = [
+        f"Usable from λ = {low:g} ({found.ends()['lowest']}) to {high:g} ({found.ends()['highest']}).",
+        f"Recommended λ on {found.queries} queries ({found.data}), with rates of generated replies fitted over λ and "
+        "their 95 % bands.",
+        found.judge,
+    ]
+    columns = ["level", "λ", f"{highest} replies", f"replies above {lowest}"]
+    return "## Calibration\n\n" + "  \n".join(lines) + "\n\n" + _table(columns, rows)
+
+
 def _recipe(card: Card) -> str:
     rows = [[key, f"`{value}`"] for key, value in card.recipe.items() if value is not None]
     rows += [[f"version of {name}", f"`{version}`"] for name, version in sorted(card.versions.items())]
@@ -156,9 +179,14 @@ def _limits(card: Card) -> str:
     lines = [
         "It fits one base model, told by its fingerprint below; on another it is refused unless that is asked for.",
         "It changes how the model answers, not what it knows: a reply that sounds expert can be wrong.",
-        "What it does to other domains is not part of this card.",
     ]
-    if card.measured:
+    lines += [f"Spillover at {line}." for line in spillover_lines(card)] or [
+        "What it does to other domains is not known."
+    ]
+    if card.calibration:
+        low, high = card.calibration.usable
+        lines.append(f"It is usable from λ = {low:g} to {high:g}; beyond, it broke a limit or nothing was measured.")
+    elif card.measured:
         points = [point.coefficient for point in card.measured.curve]
         lines.append(f"Nothing is known of λ below {min(points):g} or above {max(points):g}.")
     lines += [f"{line[0].upper()}{line[1:]}." for line in error_lines(card)]
@@ -184,7 +212,7 @@ def _one_line(text: str) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if interval else "not measured"
+    return interval.told() if interval else "not measured"
 
 
 def _has_adapter(card: Card) -> bool:

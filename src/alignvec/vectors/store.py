@@ -84,6 +84,26 @@ def save_card(folder: Path, card: Card) -> None:
     write_text(folder / CARD, card.model_dump_json(indent=1) + "\n")
 
 
+def reload_card(folder: Path, measured: Card) -> Card:
+    """The card of the vector in `folder` as it is now, to keep in it what took long to measure.
+
+    Another command may have saved other things in it meanwhile.
+
+    Args:
+        measured: the card as it was when measuring began.
+
+    Raises:
+        VectorError: if there is no card any more, or one of other tensors than those that were measured.
+    """
+    card = load_card(folder)
+    if card.files != measured.files:
+        raise VectorError(
+            f"the vector in {folder} was replaced while it was measured, so its card does not keep the result; "
+            "measure the new one, with another --out"
+        )
+    return card
+
+
 def load_vector(folder: Path, *, dtype: torch.dtype = torch.float32, lazy: bool = False) -> AlignmentVector:
     """Read a vector, checking every file against the card.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from alignvec.errors import VectorError
-from alignvec.vectors.card import Card, Source
+from alignvec.vectors.card import UNMEASURED, Card, Source
 from alignvec.vectors.delta import Delta, add
 
 Deltas = Mapping[str, Delta]
@@ -141,7 +141,7 @@ def _derived(*cards: Card) -> Card:
         update={
             "method": "combined",
             "settings": {},
-            "measured": None,
+            **UNMEASURED,
             "error": joined_error(*cards),
             "source": joined_source(*cards),
             "files": {},

@@ -14,6 +14,7 @@ import pytest
 from alignvec.serve.errors import OverloadedError, UnavailableError
 from alignvec.serve.policy.audit import AuditLog
 from alignvec.serve.service import Service
+from alignvec.steer.solved import SolvedSetting
 from tests.serve.scripted_engine import ScriptedEngine
 from tests.serve.serving import eventually, make_service, policy_of, served
 
@@ -266,7 +267,7 @@ def test_models_and_alignment(client: openai.OpenAI, url: str) -> None:
     assert [vector["key"] for vector in told["data"]] == [key, None]
     listed = httpx2.get(f"{url}/v1/models", headers={"Authorization": "Bearer public"}).json()["data"]
     assert [model["id"] for model in listed] == ["demo", "demo:medical=avoidance", "demo:medical=generic"]
-    assert told["data"][0]["calibration"] is None and told["data"][0]["spillover"] is None
+    assert all(told["data"][0][field] is None for field in ("measured", "calibration", "spillover"))
 
 
 def test_reload(engine: ScriptedEngine, make_vector: Any, tmp_path: Path) -> None:
@@ -277,24 +278,28 @@ def test_reload(engine: ScriptedEngine, make_vector: Any, tmp_path: Path) -> Non
 
     from alignvec.errors import VectorError
 
-    found: list[Any] = [make_vector("medical"), make_vector("other")]
+    found: list[Any] = [make_vector("medical"), make_vector("legal")]
+    goals = {"legal=expert": SolvedSetting(knobs={"legal": 1.0})}
     policy = policy_of(boss={"admin": True}, user={"vectors": {"medical": {}}})
-    with served(make_service(engine, policy, AuditLog(tmp_path / "audit.jsonl"), vectors=read)) as url:
+    with served(make_service(engine, policy, AuditLog(tmp_path / "audit.jsonl"), vectors=read, goals=goals)) as url:
 
         def reload(key: str) -> httpx2.Response:
             return httpx2.post(f"{url}/v1/alignment/reload", headers={"Authorization": f"Bearer {key}"})
 
         assert reload("user").status_code == 403
-        assert [vector["name"] for vector in reload("boss").json()["data"]] == ["medical", "other"]
-        found[:] = [make_vector("other")]  # the policy names medical
+        assert [vector["name"] for vector in reload("boss").json()["data"]] == ["medical", "legal"]
+        found[:] = [make_vector("legal")]  # the policy names medical
         assert reload("boss").status_code == 400
+        found[:] = [make_vector("medical")]  # a goal names legal
+        refused = reload("boss")
+        assert refused.status_code == 400 and "goal legal=expert" in refused.json()["error"]["message"]
         found[:] = [VectorError("damaged")]
         refused = reload("boss")
         assert refused.status_code == 400 and "vectors are as before: damaged" in refused.json()["error"]["message"]
         assert reload("nobody").status_code == 401
-        assert list(engine.scales) == ["medical", "other"]
+        assert list(engine.scales) == ["medical", "legal"]
     told = [(entry["endpoint"], entry["key"], entry["status"]) for entry in entries(tmp_path)]
-    statuses = [("user", 403), ("boss", 200), ("boss", 400), ("boss", 400), (None, 401)]
+    statuses = [("user", 403), ("boss", 200), *[("boss", 400)] * 3, (None, 401)]
     assert told == [("/v1/alignment/reload", *one) for one in statuses]
 
 

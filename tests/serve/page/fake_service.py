@@ -98,7 +98,7 @@ class FakeService:
         try:
             words = f"<b>I</b> was asked {asked} under {knobs} with {ask.prompt_tokens} messages, and that is all."
             for word in words.split(" "):
-                yield SimpleNamespace(choice=0, text=word + " ", steps=(), finish=None)
+                yield SimpleNamespace(choice=0, text=word + " ", steps=(), setting=ask.setting, finish=None)
                 await asyncio.sleep(self.pause)
         finally:
             self.running -= 1

@@ -10,7 +10,9 @@ import pytest
 from alignvec.data.schema import PreferenceRow
 from alignvec.serve.page.events import Events
 from alignvec.serve.policy.audit import AuditLog
+from alignvec.serve.routing import Routing
 from alignvec.serve.service import Service
+from tests.serve.routers import UNSURE, router_of
 from tests.serve.scripted_engine import ScriptedEngine
 from tests.serve.serving import make_service, policy_of
 
@@ -108,3 +110,20 @@ def test_the_meter_is_written_down(service: Service, events: Events, tmp_path: P
         ("meter", "staff", 429, "rate_limit_exceeded", {}),
         ("meter", "staff", 503, "unavailable", {"medical": 1.0}),
     ]
+
+
+def test_the_page_is_routed_and_says_so(service: Service, tiny: Any, tmp_path: Path) -> None:
+    routing = Routing(router_of(tiny, medical=UNSURE), tiny)
+    routed = make_service(service.engine, service.policy, service.audit, routing=routing)
+    events = Events(routed, {}, needs_key=True)
+
+    async def visit() -> list[list[Any]]:
+        chats = [shown async for shown in events.chat("hello", [], "staff", 1.0)]
+        return [chats[-1], [shown async for shown in events.compare("hello", "staff", 1.0, -1.0)][-1]]
+
+    chat, compared = asyncio.run(visit())
+    assert "routed (medical 0.50): medical=0.5" in chat[-1]
+    assert "A: routed (medical 0.50): medical=0.5; B: routed (medical 0.50): medical=-0.5" in compared[-1]
+    applied = [line["alignment"]["applied"]["medical"] for line in lines(tmp_path)]
+    assert sorted(applied) == [-0.5, 0.5, 0.5]
+    routing.close()

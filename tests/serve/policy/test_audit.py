@@ -55,6 +55,7 @@ def test_a_line_tells_who_used_which_knobs_when_but_no_text(tmp_path: Path) -> N
             "applied": {"medical": 1.0},
             "clamped": {"medical": [-1.0, 1.0]},
             "forced": {},
+            "routed": {},
         },
         "prompt_tokens": 3,
         "completion_tokens": 2,

@@ -14,7 +14,8 @@ from alignvec.steer.scale import Scale
 
 PRECEDENCE = (
     "alignment in the body, then the header X-Alignment, then the model's name, then the key's defaults, then the "
-    "base; each vector by itself; what the key's policy forces always holds"
+    "base; each vector by itself; a goal is a value for every vector; with a router each knob counts as far as the "
+    "prompt is its domain's; what the key's policy forces always holds"
 )
 
 
@@ -46,7 +47,7 @@ def about_router(service: Service) -> APIRouter:
 
     @router.get("/alignment")
     async def alignment(request: Request) -> dict[str, Any]:
-        """Vectors, what their positions mean, how far the key may turn them, and what was measured."""
+        """Vectors, what their positions mean, how far the key may turn them, what was measured; goals and router."""
         return _alignment(service, request.state.rules)
 
     @router.post("/alignment/reload")
@@ -103,16 +104,18 @@ def _alignment(service: Service, rules: Rules) -> dict[str, Any]:
             "applied_range": usable_range(scale),
             "key": _allowed(rules, scale),
             "percent_curve": [list(point) for point in scale.curve],
-            "calibration": measured.model_dump(mode="json") if (measured := cards[name].measured) else None,
-            "spillover": None,
+            **cards[name].model_dump(mode="json", include={"measured", "calibration", "spillover"}),
             "licence": cards[name].licence,
         }
         for name, scale in scales.items()
     ]
+    routing = service.options.routing
     return {
         "object": "list",
         "model": service.options.model,
         "data": vectors,
+        "goals": [{"goal": goal, **solved.model_dump()} for goal, solved in service.options.goals.items()],
+        "router": None if routing is None else {"domains": routing.domains},
         "strict": service.options.strict,
         "precedence": PRECEDENCE,
     }

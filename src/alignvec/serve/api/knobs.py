@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from alignvec.serve.errors import BadRequestError, UnknownModelError
+from alignvec.serve.goals import GOAL
 
 HEADER = "X-Alignment"
 
@@ -13,7 +14,7 @@ def served_name(model: str) -> str:
 
 
 def header_knobs(text: str) -> dict[str, str]:
-    """Knobs of the header, such as `medical=0.8,legal=avoidance`.
+    """Knobs of the header, such as `medical=0.8,legal=avoidance`, or a goal, `@medical=expert,legal=avoidance`.
 
     Raises:
         BadRequestError: if a part is not name=value, or a name comes twice.
@@ -22,7 +23,7 @@ def header_knobs(text: str) -> dict[str, str]:
 
 
 def model_knobs(model: str, served: str) -> dict[str, str]:
-    """Knobs in a model's name, such as `demo:medical=0.8`.
+    """Knobs or a goal in a model's name, such as `demo:medical=0.8`.
 
     Raises:
         UnknownModelError: if the name before the colon is not the served one, or the knobs cannot be read.
@@ -45,9 +46,11 @@ def _knobs(text: str, where: str) -> dict[str, str]:
     knobs: dict[str, str] = {}
     if text.strip() in ("", "base"):
         return knobs
+    if text.strip().startswith("@"):
+        return {GOAL: text.strip()[1:]}
     for part in text.split(","):
         name, equals, value = (x.strip() for x in part.partition("="))
-        if not (name and equals and value):
+        if not (name and equals and value) or "=" in value:
             raise BadRequestError(
                 f"cannot read {part.strip()[:40]!r} in {where}; write it like medical=0.5", param=where
             )

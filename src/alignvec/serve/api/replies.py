@@ -23,6 +23,7 @@ from alignvec.serve.policy.rules import Rules
 from alignvec.serve.service import Service
 from alignvec.serve.setting import Setting
 from alignvec.steer.knobs import format_knobs
+from alignvec.steer.routed import user_turns
 from alignvec.steer.sampling import Sampling
 
 GREEDY_BELOW = 1e-3
@@ -43,8 +44,8 @@ def replies_router(service: Service) -> APIRouter:
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         text = json.dumps(turns, ensure_ascii=False)
 
-        async def prompts() -> tuple[list[list[int]], str]:
-            return [await asyncio.to_thread(service.chat_prompt, turns)], text
+        async def prompts() -> tuple[list[list[int]], str, tuple[str, ...]]:
+            return [await asyncio.to_thread(service.chat_prompt, turns)], text, user_turns(turns)
 
         return await answer(request, body, prompts, logprobs, ChatShape)
 
@@ -52,7 +53,7 @@ def replies_router(service: Service) -> APIRouter:
     async def completions(request: Request, body: CompletionBody) -> Response:
         """Go on with a text, or with several."""
 
-        async def prompts() -> tuple[list[list[int]], str]:
+        async def prompts() -> tuple[list[list[int]], str, tuple[str, ...]]:
             one = isinstance(body.prompt, str) or isinstance(body.prompt[0], int)
             given: Sequence[Any] = [body.prompt] if one else body.prompt
             if len(given) * (body.n or 1) > MOST_CHOICES:
@@ -61,7 +62,8 @@ def replies_router(service: Service) -> APIRouter:
                 await asyncio.to_thread(service.text_prompt, p) if isinstance(p, str) else _known(p, known)
                 for p in given
             ]
-            return ids, given[0] if one and isinstance(given[0], str) else json.dumps(given, ensure_ascii=False)
+            text = given[0] if one and isinstance(given[0], str) else json.dumps(given, ensure_ascii=False)
+            return ids, text, (given[0] if isinstance(given[0], str) else tokenizer.decode(given[0]),)
 
         return await answer(request, body, prompts, body.logprobs, CompletionShape)
 
@@ -72,7 +74,7 @@ def replies_router(service: Service) -> APIRouter:
         async def respond() -> Response:
             try:
                 setting = _setting(service, rules, request, body)
-                ids, text = await prompts()
+                ids, text, user = await prompts()
                 ask = Ask(
                     ids,
                     _sampling(body, ids, service, rules),
@@ -81,23 +83,23 @@ def replies_router(service: Service) -> APIRouter:
                     stop=body.stops,
                     logprobs=logprobs,
                     text=text,
+                    user=user,
                     endpoint=endpoint,
                     model=body.model,
                 )
             except (AlignvecError, asyncio.CancelledError) as error:
                 service.refused(endpoint, rules.name, error, body.model)
                 raise
-            reply = shape(tokenizer, body.model, setting, ask.choices, ask.prompt_tokens, logprobs)
-            headers = {"X-Alignment-Applied": format_knobs(setting.applied)}
+            reply = shape(tokenizer, body.model, ask.choices, ask.prompt_tokens, logprobs)
             pieces = service.pieces(ask, rules)
             if body.stream:
                 usage = body.stream_options is not None and body.stream_options.include_usage
                 first = await anext(pieces)  # errors before it have a status of their own
-                return Events(_events(reply, first, pieces, usage), headers)
+                return Events(_events(reply, first, pieces, usage), _headers(first.setting))
             async with aclosing(pieces):
                 async for piece in pieces:
                     reply.add(piece)
-            return JSONResponse(reply.whole(), headers=headers)
+            return JSONResponse(reply.whole(), headers=_headers(reply.setting))
 
         done: Response | None = await while_connected(request.receive, respond())
         return Response(status_code=GONE) if done is None else done
@@ -144,6 +146,10 @@ async def _events(
     if usage:
         yield json.dumps(reply.usage_chunk())
     yield "[DONE]"
+
+
+def _headers(setting: Setting) -> dict[str, str]:
+    return {"X-Alignment-Applied": format_knobs(setting.applied)}
 
 
 def _setting(service: Service, rules: Rules, request: Request, body: Body) -> Setting:

@@ -26,10 +26,12 @@ class _Choice:
 class Shape:
     """One reply as it grows.
 
+    Attributes:
+        setting: the knobs that are applied, echoed; known from the first piece on.
+
     Args:
         tokenizer: of the model.
         model: name in the request.
-        setting: the knobs, echoed.
         choices: number of choices.
         prompt_tokens: of all prompts together.
         logprobs: see `Ask`.
@@ -39,10 +41,9 @@ class Shape:
     chunk_kind = ""
     prefix = ""
 
-    def __init__(
-        self, tokenizer: Any, model: str, setting: Setting, choices: int, prompt_tokens: int, logprobs: int | None
-    ) -> None:
-        self.tokenizer, self.setting, self.logprobs = tokenizer, setting, logprobs
+    def __init__(self, tokenizer: Any, model: str, choices: int, prompt_tokens: int, logprobs: int | None) -> None:
+        self.tokenizer, self.logprobs = tokenizer, logprobs
+        self.setting = Setting()
         self.prompt_tokens = prompt_tokens
         self.choices = [_Choice() for _ in range(choices)]
         self.head = {"id": f"{self.prefix}-{token_hex(12)}", "created": int(time.time()), "model": model}
@@ -50,6 +51,7 @@ class Shape:
 
     def add(self, piece: Piece) -> None:
         """Take in the next piece."""
+        self.setting = piece.setting
         choice = self.choices[piece.choice]
         choice.text += piece.text
         choice.steps.extend(piece.steps)

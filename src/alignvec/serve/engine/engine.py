@@ -1,7 +1,6 @@
 """The engine: one base model, its vectors, and a batch that requests with any knobs join and leave at any step."""
 
 import asyncio
-import copy
 import itertools
 import logging
 import math
@@ -18,6 +17,7 @@ from alignvec.serve.engine.batching import Batching
 from alignvec.serve.engine.loaded import LoadedVectors, PackedKnobs
 from alignvec.serve.engine.request import Job, Load, Step
 from alignvec.serve.engine.row import Row
+from alignvec.serve.engine.twin import twin
 from alignvec.serve.errors import OverloadedError, TooLongError, UnavailableError
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.scale import Scale
@@ -68,7 +68,7 @@ class Engine:
         self.base = base
         self.settings = settings
         self.context = min(settings.context, base.context_length)
-        self._twin = BaseModel(base.name, base.folder, _twin(base.model), base.tokenizer)
+        self._twin = twin(base)
         self._scoring = asyncio.Lock()
         self._scorings: set[asyncio.Future[Sequence[float]]] = set()
         self._knobs = PackedKnobs(base.model)
@@ -259,12 +259,6 @@ class Engine:
                 retry_after=max(1.0, load.waiting / max(load.running, 1)),
             )
         return self._batching
-
-
-def _twin(model: Any) -> Any:
-    """The same model with modules and hooks of its own; the weights are shared, so it costs no memory."""
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared)
 
 
 def _end_tokens(base: BaseModel) -> list[int]:

@@ -9,6 +9,7 @@ from alignvec.allocator import give_back_freed_blocks
 from alignvec.errors import VectorError
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import check_knobs
+from alignvec.steer.routed import domains_of
 from alignvec.steer.rowwise import RowwiseModules, split
 from alignvec.steer.scale import Scale, scale_of
 from alignvec.steer.stacked import StackedLayers
@@ -32,6 +33,7 @@ class LoadedVectors:
     def __init__(self, base: BaseModel, vectors: Sequence[AlignmentVector], *, allow_other_base: bool = False) -> None:
         self.vectors = {vector.name: vector for vector in vectors}
         self.scales: Mapping[str, Scale] = {name: scale_of(vector.card) for name, vector in self.vectors.items()}
+        self.domains: Mapping[str, str] = domains_of(vectors)
         self.requests = 0
         if len(self.vectors) < len(vectors):
             raise VectorError("two vectors have the same name; rename one in its card.json, or load one at a time")

@@ -15,6 +15,7 @@ from alignvec.serve.merged import merged
 from alignvec.serve.page import presets, snippets
 from alignvec.serve.page.meter import meter_html, question_html
 from alignvec.serve.page.replies import applied, plain, remark, reply, shown
+from alignvec.serve.setting import Setting
 
 if TYPE_CHECKING:
     from alignvec.serve.service import Service
@@ -40,11 +41,10 @@ class Events:
         messages = [*plain(history), {"role": "user", "content": question}]
         try:
             setting = applied(self._service, key, self._knobs(values))
-            note = notice(remark(setting))
-            yield ["", shown([*messages, {"role": "assistant", "content": "…"}]), note]
+            yield ["", shown([*messages, {"role": "assistant", "content": "…"}]), notice(remark(setting))]
             async with aclosing(reply(self._service, key, messages, setting)) as texts:
-                async for text in texts:
-                    yield ["", shown([*messages, {"role": "assistant", "content": text}]), note]
+                async for text, turned in texts:
+                    yield ["", shown([*messages, {"role": "assistant", "content": text}]), notice(remark(turned))]
         except AlignvecError as error:
             yield [question, shown(plain(history)), notice(error)]
 
@@ -53,15 +53,14 @@ class Events:
         half = len(values) // 2
         try:
             settings = [applied(self._service, key, self._knobs(part)) for part in (values[:half], values[half:])]
-            remarks = [f"{name}: {remark(s)}" for name, s in zip("AB", settings, strict=True) if remark(s)]
             asked = [{"role": "user", "content": question}]
             replies = [reply(self._service, key, asked, setting) for setting in settings]
-            yield [*_both(question, ("", "")), notice("; ".join(remarks))]
             both = ["", ""]
+            yield [*_both(question, both), _remarks(settings)]
             async with aclosing(merged(replies)) as texts:
-                async for place, text in texts:
-                    both[place] = text
-                    yield [*_both(question, both), notice("; ".join(remarks))]
+                async for place, (text, turned) in texts:
+                    both[place], settings[place] = text, turned
+                    yield [*_both(question, both), _remarks(settings)]
         except AlignvecError as error:
             yield [gr.skip(), gr.skip(), notice(error)]
 
@@ -147,6 +146,10 @@ class Events:
 def _both(question: str, replies: Sequence[str]) -> list[list[dict[str, str]]]:
     asked = {"role": "user", "content": question}
     return [shown([asked, {"role": "assistant", "content": text or "…"}]) for text in replies]
+
+
+def _remarks(settings: Sequence[Setting]) -> str:
+    return notice("; ".join(f"{name}: {remark(s)}" for name, s in zip("AB", settings, strict=True) if remark(s)))
 
 
 def notice(what: AlignvecError | str) -> str:

@@ -11,6 +11,8 @@ from alignvec.errors import AlignvecError
 from alignvec.serve.ask import Ask
 from alignvec.serve.errors import BadRequestError
 from alignvec.serve.setting import Setting
+from alignvec.steer.knobs import format_knobs
+from alignvec.steer.routed import format_probabilities, user_turns
 from alignvec.steer.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -51,13 +53,16 @@ def remark(setting: Setting) -> str:
     """One line on where the setting is not what the sliders say; empty if it is."""
     parts = [f"{name} is cut to its usable range, {low:g} to {high:g}" for name, (low, high) in setting.clamped.items()]
     parts += [f"{name} is fixed at {value:g} for this key" for name, value in setting.forced.items()]
+    if setting.routed:
+        knobs = format_knobs({name: round(value, 2) + 0.0 for name, value in setting.applied.items()})
+        parts.append(f"routed ({format_probabilities(setting.routed)}): {knobs}")
     return "; ".join(parts)
 
 
 async def reply(
     service: "Service", key: str | None, messages: Sequence[Mapping[str, str]], setting: Setting
-) -> AsyncGenerator[str, None]:
-    """Text of the reply so far, each time that it has grown; closing it frees the request's row.
+) -> AsyncGenerator[tuple[str, Setting], None]:
+    """Text of the reply so far with the knobs applied, each time that it has grown; closing it frees the request's row.
 
     Raises:
         ServeError: if the request is refused or fails.
@@ -72,13 +77,14 @@ async def reply(
         sampling=Sampling(max_new_tokens=service.reply_tokens(prompt, rules)),
         setting=setting,
         text=json.dumps(messages, ensure_ascii=False),
+        user=user_turns(messages),
         endpoint=ENDPOINT,
     )
     text = ""
     async with aclosing(service.pieces(ask, rules)) as pieces:
         async for piece in pieces:
             text += piece.text
-            yield text
+            yield text, piece.setting
 
 
 def shown(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
