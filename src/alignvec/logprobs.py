@@ -56,19 +56,28 @@ def encode_prompt(tokenizer: Any, chat: Sequence[Mapping[str, str]]) -> list[int
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def encode_replies(tokenizer: Any, query: str, replies: Sequence[str], *, max_length: int) -> EncodedReplies:
+def encode_replies(
+    tokenizer: Any,
+    query: str,
+    replies: Sequence[str],
+    *,
+    max_length: int,
+    before: Sequence[Mapping[str, str]] = (),
+) -> EncodedReplies:
     """Tokenise a query with replies to it, each as the chat template renders it, cut after its end-of-turn token.
 
     Args:
         max_length: most tokens a prompt with one reply may have.
+        before: turns of the chat that come before the query.
 
     Raises:
         DataError: if a prompt with its reply is longer than that.
     """
-    prompt = encode_prompt(tokenizer, [{"role": "user", "content": query}])
+    asked = [*before, {"role": "user", "content": query}]
+    prompt = encode_prompt(tokenizer, asked)
     encoded = []
     for reply in replies:
-        turn = [{"role": "user", "content": query}, {"role": "assistant", "content": reply}]
+        turn = [*asked, {"role": "assistant", "content": reply}]
         text = tokenizer.apply_chat_template(turn, tokenize=False)
         encoded.append(list(tokenizer(text, add_special_tokens=False)["input_ids"]))
     shared = min(_shared_prefix(prompt, full) for full in encoded)
@@ -126,12 +135,15 @@ def pack(
 
 
 def reply_logprobs(model: Any, batch: PackedBatch) -> "torch.Tensor":
-    """Summed log-probability of every reply, [rows, replies], in nats, float32; differentiable.
+    """Summed log-probability of every reply, [rows, replies], in nats, float32; differentiable."""
+    return sum_logprobs(kept_logits(model, batch), batch)
 
-    Only positions that predict a reply token go through the language-model head.
+
+def kept_logits(model: Any, batch: PackedBatch) -> "torch.Tensor":
+    """Logits of the positions that predict a reply token, [rows, kept, vocabulary], float32; differentiable.
+
+    No other position goes through the language-model head.
     """
-    import torch
-
     output = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -139,7 +151,14 @@ def reply_logprobs(model: Any, batch: PackedBatch) -> "torch.Tensor":
         logits_to_keep=batch.keep,
         use_cache=False,
     )
-    logits = output.logits.float()
+    logits: torch.Tensor = output.logits.float()
+    return logits
+
+
+def sum_logprobs(logits: "torch.Tensor", batch: PackedBatch) -> "torch.Tensor":
+    """Summed log-probability of every reply, [rows, replies], in nats, from what `kept_logits` gives."""
+    import torch
+
     nll = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-100, reduction="none"
     ).view_as(batch.targets)

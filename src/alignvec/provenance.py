@@ -19,6 +19,8 @@ PACKAGES = (
     "datasets",
     "safetensors",
     "scikit-learn",
+    "scipy",
+    "optuna",
     "numpy",
 )
 

@@ -165,7 +165,7 @@ def test_a_row_with_other_levels_is_refused_by_id() -> None:
 
 
 def test_an_unknown_domain_lists_the_shipped_ones() -> None:
-    with pytest.raises(DataError, match=r"domain 'tax' \(have: financial, general, legal, medical\)"):
+    with pytest.raises(DataError, match=r"domain 'tax' \(have: financial, general, legal, medical, safety\)"):
         shipped_file("tax")
 
 

@@ -18,6 +18,7 @@ from alignvec.evaluate.compression import (
     Behaviour,
     CompressionReport,
     FormResult,
+    _points,
     behaviours,
     compress_forms,
     ends,
@@ -28,9 +29,9 @@ from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores
 from alignvec.provenance import Provenance
 from alignvec.steer.model import KnobbedModel
-from alignvec.vectors.card import Interval
 from alignvec.vectors.compress import compress, parse_form
 from alignvec.vectors.store import load_vector, save_vector
+from alignvec.vectors.strict import Interval
 from tests.conftest import MakeVector
 
 PERSONAS = ("p", "q", "r", "s")
@@ -200,6 +201,11 @@ def test_rows_without_the_same_levels_are_refused(
     two = [row.model_copy(update={"responses": responses}) for row in rows[:2]]  # fewer levels than the card names
     report = compress_forms(tmp_path / "medical", [parse_form("sign")], tmp_path / "out", base=tiny, rows=two)
     assert [end.level for end in report.forms[0].behaviour] == ["expert", "avoidance"]
+
+
+@pytest.mark.parametrize(("shifts", "mean"), [([0.0, 0.0], 0.0), ([1.0, 0.0], 50.0)])
+def test_a_change_over_one_persona_has_no_interval(shifts: list[float], mean: float) -> None:
+    assert _points(np.array(shifts), ["only", "only"]) == Interval(value=mean, low=None, high=None)
 
 
 FORMS = ["rank=16", "size=0.0625", "topk=0.03125", "dare=0.96875", "sign", "rank=64", "energy=0.9", "dense"]

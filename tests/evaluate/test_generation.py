@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alignvec.data.schema import PreferenceRow
-from alignvec.evaluate.generation import generate_replies, reply_key
+from alignvec.evaluate.generation import generate_each, generate_replies, reply_key
 from alignvec.evaluate.journal import Journal
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs
@@ -63,6 +63,19 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(rows: list[PreferenceRow],
     assert len(asked) == len(set(asked)) == len(rows) * len(SETTINGS)
     assert done[0] == 10
     assert replies == run(third, rows, journal=Journal(path)) == run(Echo(), rows, journal=Journal())
+
+
+def test_what_is_kept_of_a_reply_may_be_more_than_its_text(rows: list[PreferenceRow], tmp_path: Path) -> None:
+    def ask(queries: Sequence[str], knobs: Sequence[Knobs]) -> list[tuple[str, bool]]:
+        return [(query, not setting) for query, setting in zip(queries, knobs, strict=True)]
+
+    def fail(*_: Any) -> list[str]:
+        pytest.fail("asked again")
+
+    for answer in (ask, fail):
+        table = generate_each(answer, rows, SETTINGS, journal=Journal(tmp_path / "journal.jsonl"))
+        expected = [[[row.query, not knobs] for row in rows] for knobs in SETTINGS]
+        assert [[list(value) for value in column] for column in table] == expected
 
 
 def test_a_batch_of_mixed_settings_says_what_each_says_alone(

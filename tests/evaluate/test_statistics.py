@@ -1,11 +1,14 @@
 """Bootstrap intervals against normal theory."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from alignvec.evaluate.statistics import bootstrap_mean
+from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate
+from alignvec.vectors.strict import Interval
 
 
 def names(count: int, *, size: int = 1) -> list[str]:
@@ -49,9 +52,21 @@ def test_unequal_groups_count_by_their_queries() -> None:
     assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
 
 
-def test_one_group_has_no_spread() -> None:
-    found = bootstrap_mean([0.0, 1.0], ["only", "only"])
-    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
+@pytest.mark.parametrize(("values", "mean"), [([0.0, 1.0], 0.5), ([1.0, 1.0], 1.0), ([0.0, 0.0], 0.0)])
+def test_the_interval_of_one_group_is_unknown(values: list[float], mean: float) -> None:
+    for found in (bootstrap_mean(values, ["only", "only"]), bootstrap_rate(values, ["only", "only"])):
+        assert (found.low, found.value, found.high) == (None, mean, None)
+        assert found.told() == f"{mean:.2f}" and found.drawn == (mean, mean)
+        stored = found.model_dump_json()
+        assert json.loads(stored) == {"value": mean, "low": None, "high": None}
+        assert Interval.model_validate_json(stored) == found
+
+
+def test_an_interval_is_told_with_both_ends_and_never_has_one_alone() -> None:
+    found = Interval(value=0.5, low=0.25, high=0.75)
+    assert found.told() == "0.50 [0.25, 0.75]" and found.told(".0f", scale=100, comma=",") == "50 [25,75]"
+    with pytest.raises(ValidationError, match="both ends or none"):
+        Interval(value=0.5, low=None, high=1.0)
 
 
 def test_the_seed_alone_decides_the_draws() -> None:
@@ -73,3 +88,12 @@ def test_the_order_of_the_queries_does_not_matter() -> None:
 def test_no_values_or_unmatched_groups_are_an_error(values: list[float], groups: list[str]) -> None:
     with pytest.raises(ValueError, match=f"{len(values)} values for {len(groups)} groups"):
         bootstrap_mean(values, groups)
+
+
+def test_a_change_that_none_shows_may_have_been_missed_in_some() -> None:
+    none = bootstrap_change([0.0] * 8, names(8, size=2))
+    slack = 1 - 0.025 ** (1 / 4)  # four personas
+    assert (none.value, none.low, none.high) == pytest.approx((0.0, -slack, slack))
+    some = [1.0, -1.0, 0.0, 1.0]
+    assert bootstrap_change(some, names(4)) == bootstrap_mean(some, names(4))
+    assert bootstrap_change([0.0, 0.0], ["one", "one"]).low is None

@@ -175,12 +175,14 @@ def test_coefficients_that_cannot_be_swept_are_refused(text: str) -> None:
 def test_the_table_shows_what_was_measured_and_a_dash_for_the_rest(
     model: KnobbedModel, rows: list[PreferenceRow], judge: LevelJudge
 ) -> None:
-    scored = run(model, rows[:2])
+    scored = run(model, rows[:4])
     (preferred,) = tables(scored)
     assert preferred.columns == ("λ", "margin", *LEVELS)
     assert [row[0] for row in preferred.rows] == ["-1", "0", "0.5", "2"]
     margin = scored.curve[3].margin
     assert preferred.rows[3][1] == f"{margin.value:.2f} [{margin.low:.2f},{margin.high:.2f}]"
-    _, said = tables(run(model, rows[:2], judge=judge, generate=1))
+    one_persona = run(model, rows[:2], judge=judge, generate=1)
+    preferred, said = tables(one_persona)
+    assert preferred.rows[3][1] == f"{one_persona.curve[3].margin.value:.2f}"
     assert said.columns == ("λ", *LEVELS, "broken")
     assert {len(row) for row in said.rows} == {5}

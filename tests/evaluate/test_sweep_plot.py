@@ -12,7 +12,8 @@ from alignvec.evaluate.plot import plot_sweep, plot_sweeps
 from alignvec.evaluate.sweep import SweepResult
 from alignvec.provenance import Provenance
 from alignvec.steer.sampling import Sampling
-from alignvec.vectors.card import CurvePoint, Interval
+from alignvec.vectors.card import CurvePoint
+from alignvec.vectors.strict import Interval
 
 
 def interval(value: float) -> Interval:

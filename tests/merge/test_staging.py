@@ -162,8 +162,8 @@ def test_the_same_recipe_with_its_knobs_in_another_order_goes_on(
     assert len(told) == once["records"] - before + 1  # the first tells what was done already
     found = json.loads(expected[REPORT])
     assert {name: knob.realised for name, knob in report.knobs.items()} == pytest.approx(
-        {name: knob["realised"] for name, knob in found["knobs"].items()}, rel=1e-6
-    )
+        {name: knob["realised"] for name, knob in found["knobs"].items()}, rel=1e-4
+    )  # the inner products are float32 sums, whose order is the processor's; another knob's share would be far off
     assert {k: v for k, v in content(out).items() if k != REPORT} == {k: v for k, v in expected.items() if k != REPORT}
 
 

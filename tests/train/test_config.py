@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from alignvec.data.load import load_rows, shipped_file
+from alignvec.data.pairs import parse_order, preference_pairs
 from alignvec.errors import ConfigError
 from alignvec.train.config import TrainConfig, load_recipe, make_config
+from alignvec.train.vector import end_settings
+from alignvec.vectors.store import load_card
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -27,10 +31,43 @@ def test_a_recipe_is_read_and_the_rest_is_default(tmp_path: Path) -> None:
     assert config.model_dump(include=set(untouched)) == untouched
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for folder in (".", "knobs", "keep", "joint", "stages") for path in (RECIPES / folder).glob("*.yaml")),
+    ids=lambda path: str(path.relative_to(RECIPES)),
+)
 def test_a_shipped_recipe_is_valid_short_and_named_like_its_file(path: Path) -> None:
     assert load_recipe(path).name == path.stem
     assert len(path.read_text().splitlines()) < 25
+
+
+def test_two_knobs_of_a_domain_are_trained_on_its_shipped_data() -> None:
+    for domain in ("medical", "legal", "financial"):
+        engagement, depth = (load_recipe(RECIPES / f"knobs/{domain}-{kind}.yaml") for kind in ("engagement", "depth"))
+        assert engagement.domain == depth.domain == domain and shipped_file(domain).is_file()
+        assert engagement.orders() == {"positive": "expert=generic>avoidance", "negative": "avoidance>expert=generic"}
+        assert depth.orders() == {"positive": "expert>generic", "negative": "generic>expert"}
+        assert end_settings(engagement) == {"avoidance": -1.0}  # a tie at the top is no trained level
+        assert end_settings(depth) == {"generic": -1.0, "expert": 1.0}
+
+
+def test_the_safety_recipe_turns_between_refusing_and_complying_on_shipped_data() -> None:
+    config = load_recipe(RECIPES / "safety.yaml")
+    assert config.orders() == {"positive": "safe>unsafe", "negative": "unsafe>safe"}
+    assert end_settings(config) == {"unsafe": -1.0, "safe": 1.0}
+    rows = load_rows(shipped_file(config.domain or config.name), split=config.split)
+    assert len(preference_pairs(rows, parse_order(config.order))) == 112
+
+
+@pytest.mark.parametrize("domain", ["medical", "legal", "financial"])
+def test_a_keep_recipe_goes_on_from_the_shipped_vector_as_it_was_trained(domain: str) -> None:
+    first, second = load_recipe(RECIPES / f"{domain}.yaml"), load_recipe(RECIPES / f"keep/{domain}.yaml")
+    assert second.start and second.start.resolve() == RECIPES.parent / "vectors" / domain
+    assert second.keep and second.keep.resolve() == RECIPES.parent / f"out/keep/{domain}.jsonl"
+    assert load_card(second.start).name == domain
+    changed = {"start", "keep", "epochs", "learning_rate"}
+    assert second.model_dump(exclude=changed) == first.model_dump(exclude=changed)
+    assert (second.epochs, second.learning_rate) == (1.0, 3e-4)
 
 
 def test_overrides_replace_values_and_none_does_not(tmp_path: Path) -> None:
@@ -42,6 +79,8 @@ def test_data_is_looked_for_beside_the_recipe(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, "name: a\ndata: sub/rows.jsonl\n")).data == tmp_path / "sub/rows.jsonl"
     assert load_recipe(write(tmp_path, "name: a\ndata: /abs/rows.jsonl\n")).data == Path("/abs/rows.jsonl")
     assert load_recipe(write(tmp_path, "name: a\n")).data is None
+    config = load_recipe(write(tmp_path, "name: a\nkeep: keep.jsonl\nstart: ../first\n"))
+    assert (config.keep, config.start) == (tmp_path / "keep.jsonl", tmp_path / "../first")
 
 
 def test_data_given_as_an_override_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -56,6 +95,7 @@ def test_data_given_as_an_override_is_taken_as_it_is(tmp_path: Path) -> None:
         ("rank: 4\n", "name"),
         ("name: ../escape\n", "name"),
         ("name: ''\n", "name"),
+        ("name: a\ndomain: ../escape\n", "domain"),
         ("name: a\nrank: 0\n", "rank"),
         ("name: a\nrank: many\n", "rank"),
         ("name: a\nbeta: 0\n", "beta"),

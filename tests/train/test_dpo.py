@@ -2,7 +2,6 @@
 
 import errno
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +145,10 @@ def test_a_run_that_fails_takes_its_progress_bar_down(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(dpo, "TrainingProgress", Failing)
-    before = set(threading.enumerate())
     try:
         with pytest.raises(StorageError, match="no space left"):
             train_side(config, "positive", tmp_path / "out")
-        assert set(threading.enumerate()) - before == set()
+        assert bars and not any(bar._bar.live.is_started for bar in bars)
     finally:
         for bar in bars:
             bar.on_train_end(None, None, None)
@@ -170,6 +168,20 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(
         (checkpoints / "checkpoint-3" / name).write_bytes((checkpoints / "checkpoint-2" / name).read_bytes())
     watch_steps(monkeypatch)
     assert_same_adapter(train_side(config, "positive", tmp_path / "killed"), whole)
+
+
+def test_a_run_begun_before_a_key_was_there_goes_on(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = train_side(config, "positive", tmp_path / "out")
+    begun = tmp_path / "out" / dpo.STARTED
+    record = json.loads(begun.read_text())
+    record["config"] = {k: v for k, v in record["config"].items() if k not in ("domain", "keep", "start")}
+    begun.write_text(json.dumps(record))
+    taken = watch_steps(monkeypatch)
+    assert train_side(config, "positive", tmp_path / "out") == model and not taken
+    with pytest.raises(ConfigError, match="a finished run with another config"):
+        train_side(config.model_copy(update={"domain": "legal"}), "positive", tmp_path / "out")
 
 
 def test_another_recipe_is_refused_where_a_run_is_finished(config: TrainConfig, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from alignvec import models
 from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
-from alignvec.train.config import TrainConfig
+from alignvec.train.config import TrainConfig, load_recipe
 from alignvec.train.vector import combine, train_vector
 from alignvec.vectors.delta import DenseDelta
 from alignvec.vectors.store import load_vector
@@ -121,3 +121,16 @@ def test_each_form_combines_the_sides_by_its_definition(
             expected = p * plus.positive[name].dense().double() + m * minus.positive[name].dense().double()
             torch.testing.assert_close(delta.dense().double(), expected, rtol=1e-5, atol=1e-6)
     assert vector.card.method == form
+
+
+@pytest.mark.parametrize("kind", ["engagement", "depth"])
+def test_a_recipe_for_one_of_two_knobs_runs_and_its_card_names_the_domain(
+    tiny_folder: Path, data_file: Path, tmp_path: Path, kind: str
+) -> None:
+    recipe = Path(__file__).resolve().parents[2] / f"recipes/knobs/medical-{kind}.yaml"
+    short = {"base": str(tiny_folder), "data": data_file, "limit": 2, "epochs": 1, "dtype": "float32"}
+    card = load_vector(train_vector(load_recipe(recipe, **short), tmp_path / "out")).card
+    assert (card.name, card.domain, card.form) == (f"medical-{kind}", "medical", "hinged")
+    levels = {"engagement": ["avoidance", "generic", "expert"], "depth": ["generic", "expert"]}
+    assert list(card.levels) == levels[kind]
+    assert "domain" not in card.recipe and "keep_sha256" not in card.recipe

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from alignvec.data.lines import parse_line
+from alignvec.data.safety import DOMAIN, SAFETY, SafetyRow, is_safety
 from alignvec.data.schema import LEVELS, PreferenceRow
 from alignvec.errors import DataError
 
@@ -14,17 +16,15 @@ SHIPPED = Path(__file__).resolve().parents[3] / "data" / "levels"
 
 
 def shipped_file(domain: str) -> Path:
-    """Path of the shipped data of a domain: medical, legal, financial, or general (test only).
+    """Path of the shipped data of a domain: medical, legal, financial, general (test only), or safety.
 
     Raises:
         DataError: if no data of that domain is shipped.
     """
-    path = SHIPPED / f"{domain}.jsonl"
+    path = SAFETY if domain == DOMAIN else SHIPPED / f"{domain}.jsonl"
     if not path.is_file():
-        have = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.jsonl") if p.stem != "ratings"))
-        raise DataError(
-            f"no shipped data for domain {domain!r} (have: {have or 'none'}); name a file with --data FILE.jsonl"
-        )
+        have = ", ".join([*sorted(p.stem for p in SHIPPED.glob("*.jsonl") if p.stem != "ratings"), DOMAIN])
+        raise DataError(f"no shipped data for domain {domain!r} (have: {have}); name a file with --data FILE.jsonl")
     return path
 
 
@@ -34,7 +34,7 @@ def load_rows(
     """Read rows from a JSON-lines file, checking all of them before any is selected.
 
     Args:
-        path: file with one JSON object a line, in the schema of `PreferenceRow`.
+        path: file with one JSON object a line, in the schema of `PreferenceRow`, or of `SafetyRow`.
         split: keep only rows of this split (`train`, `validation` or `test`).
         domain: keep only rows of this domain.
         limit: keep at most this many rows, the first ones.
@@ -53,6 +53,22 @@ def load_rows(
     if limit is not None and limit < 1:
         raise DataError(f"--limit {limit} leaves no rows; use 1 or more")
     return chosen[:limit]
+
+
+def load_files(paths: Sequence[Path], *, split: str | None = None, limit: int | None = None) -> list[PreferenceRow]:
+    """Rows of several files, each named once, one after the other; arguments as for `load_rows`.
+
+    Raises:
+        DataError: as `load_rows`; and if two files have a row of the same id, as measurements are kept by it.
+    """
+    home: dict[str, Path] = {}
+    found = []
+    for path in dict.fromkeys(paths):
+        for row in load_rows(path, split=split, limit=limit):
+            if home.setdefault(row.id, path) != path:
+                raise DataError(f"{path}: id {row.id!r} is also in {home[row.id]}; give the rows of one file other ids")
+            found.append(row)
+    return found
 
 
 def levels_of(rows: Sequence[PreferenceRow]) -> tuple[str, ...]:
@@ -107,6 +123,8 @@ def _parse(path: Path, number: int, line: str) -> PreferenceRow:
     try:
         return PreferenceRow.model_validate_json(line)
     except ValidationError as error:
+        if is_safety(line):
+            return parse_line(path, number, line, SafetyRow).preference()
         if _is_pair(line):
             raise DataError(
                 f"{path}:{number}: a pair of replies, chosen and rejected, is no row; "

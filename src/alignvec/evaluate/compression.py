@@ -19,9 +19,9 @@ from alignvec.models import BaseModel as Base
 from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.algebra import renamed
-from alignvec.vectors.card import Interval
 from alignvec.vectors.compress import Form, compress, dense_bytes, require_whole, stored_bytes
 from alignvec.vectors.store import load_vector, require_free, save_vector
+from alignvec.vectors.strict import Interval
 from alignvec.vectors.vector import AlignmentVector
 
 
@@ -161,8 +161,9 @@ def _points(shifts: Scores, personas: Sequence[str]) -> Interval:
     """Mean of changes of -1, 0 or 1, in points of 100."""
     if shifts.any():
         return bootstrap_mean((100 * shifts).tolist(), personas)
-    widest = 100 * bootstrap_rate(shifts.tolist(), personas).high
-    return Interval(value=0.0, low=-widest, high=widest)
+    unseen = bootstrap_rate(shifts.tolist(), personas).high
+    widest = None if unseen is None else 100 * unseen
+    return Interval(value=0.0, low=None if widest is None else -widest, high=widest)
 
 
 def compress_forms(
@@ -261,7 +262,8 @@ def plot_forms(report: CompressionReport, path: Path) -> None:
             if end.margin_kept is not None:
                 panels[1].plot(x, end.margin_kept, mark, color=colour)
             value = end.change.value
-            spread = [[value - end.change.low], [end.change.high - value]]
+            low, high = end.change.drawn
+            spread = [[value - low], [high - value]]
             panels[2].errorbar(x, value, yerr=spread, fmt=mark, color=colour, elinewidth=1)
     panels[0].set(title=f"{report.vector}: error in the weights", ylabel="‖Δ' − Δ‖ / ‖Δ‖")
     panels[0].set_yscale("symlog", linthresh=1e-3)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Journal:
     def __init__(self, path: Path | None = None, scope: Mapping[str, Any] | None = None) -> None:
         self._path = path
         self._values: dict[str, Any] = {}
+        self._added: set[str] = set()
+        self._reused: set[str] = set()
         if path is None:
             return
         header = json.dumps({"scope": scope or {}}, sort_keys=True).encode() + b"\n"
@@ -36,11 +39,24 @@ class Journal:
         return key in self._values
 
     def __getitem__(self, key: str) -> Any:
+        if key not in self._added and key in self._values:
+            self._reused.add(key)
         return self._values[key]
+
+    @property
+    def added(self) -> int:
+        """Measurements that this process made."""
+        return len(self._added)
+
+    @property
+    def reused(self) -> int:
+        """Measurements of an earlier process that this one has read."""
+        return len(self._reused)
 
     def add(self, key: str, value: Any) -> None:
         """Keep a finished measurement."""
         self._values[key] = value
+        self._added.add(key)
         if self._path is not None:
             with storage_errors(self._path), self._path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps([key, value], ensure_ascii=False) + "\n")
@@ -69,3 +85,39 @@ class Journal:
             with path.open("r+b") as stream:
                 stream.truncate(len(whole))
         return True
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a journal holds.
+
+    Attributes:
+        path: of the journal.
+        scope: what its measurements depend on.
+        values: key to measurement.
+    """
+
+    path: Path
+    scope: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+
+def read_journal(path: Path) -> Recorded:
+    """Read a journal that may still be growing: a line that is not whole yet does not count.
+
+    Raises:
+        DataError: if it cannot be read, or is no journal.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read the journal {path}: {error.strerror}; name a journal.jsonl of alignvec sweep or solve"
+        ) from None
+    header, *lines = content[: content.rfind(b"\n") + 1].split(b"\n")
+    try:
+        scope = dict(json.loads(header)["scope"])
+        values = dict(json.loads(line) for line in lines[:-1])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path} is no journal of alignvec solve or sweep, or is damaged; measure again") from None
+    return Recorded(path, scope, values)

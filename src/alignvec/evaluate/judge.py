@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -12,8 +12,9 @@ from alignvec.data.confound import length_classifier, text_classifier, word_coun
 from alignvec.data.load import SHIPPED, levels_of, load_rows
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import DataError
+from alignvec.evaluate.judging import Item, Verdict
 from alignvec.evaluate.statistics import bootstrap_rate
-from alignvec.vectors.card import Interval
+from alignvec.vectors.strict import Interval
 
 TEST_ONLY = ("general", "ratings")
 """Shipped files that have no training rows."""
@@ -42,7 +43,7 @@ class JudgeReport(BaseModel):
         """One line for people."""
         a, n = self.accuracy, self.length_accuracy
         return (
-            f"judge: {a.value:.2f} [{a.low:.2f}, {a.high:.2f}] right on {self.held_out} held-out reference replies "
+            f"judge: {a.told()} right on {self.held_out} held-out reference replies "
             f"(word count alone: {n.value:.2f}); generated prose is harder, see docs/results"
         )
 
@@ -64,10 +65,31 @@ class LevelJudge:
     levels: tuple[str, ...]
     report: JudgeReport
     _classifier: Any
+    name: ClassVar[str] = "classifier"
 
     def verdicts(self, replies: Sequence[str]) -> list[str]:
         """Level of each reply."""
         return [str(level) for level in self._classifier.predict(list(replies))] if replies else []
+
+    def judge(self, items: Sequence[Item], levels: Sequence[str]) -> list[Verdict]:
+        """A verdict for every item; an empty reply has none.
+
+        Raises:
+            DataError: if the classifier was trained on other levels.
+        """
+        if set(levels) != set(self.levels):
+            raise DataError(
+                f"the classifier tells {', '.join(self.levels)} apart, not {', '.join(levels)}; name data of one kind"
+            )
+        said = self.verdicts([item.reply for item in items])
+        return [
+            Verdict(level=level) if item.reply.strip() else Verdict(missing="empty reply")
+            for item, level in zip(items, said, strict=True)
+        ]
+
+    def about(self) -> str:
+        """Its accuracy on reference replies."""
+        return self.report.summary().replace("judge:", "classifier:", 1)
 
 
 def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow], levels: Sequence[str]) -> LevelJudge:
@@ -101,16 +123,17 @@ def train_judge(train: Sequence[PreferenceRow], held_out: Sequence[PreferenceRow
     return LevelJudge(tuple(levels), _report(judge, length, len(texts), held_out, levels), judge)
 
 
-def judge_for(data: Path) -> LevelJudge:
-    """The judge of a data file: trained on its train split, checked on its test split.
+def judge_for(*data: Path) -> LevelJudge:
+    """The judge of some data files: trained on their train splits, checked on their test splits.
 
-    Shipped data gets one judge for all its domains, trained on all of them.
+    Of shipped data all domains count, whichever of them is named.
 
     Raises:
-        DataError: if the file has no train or no test split.
+        DataError: if a file has no train or no test split.
     """
-    shipped = data.resolve().parent == SHIPPED
-    files = [path for path in sorted(SHIPPED.glob("*.jsonl")) if path.stem not in TEST_ONLY] if shipped else [data]
+    own = [path for path in dict.fromkeys(data) if path.resolve().parent != SHIPPED]
+    shipped = [path for path in sorted(SHIPPED.glob("*.jsonl")) if path.stem not in TEST_ONLY]
+    files = [*(shipped if len(own) < len(set(data)) else []), *own]
     train = [row for path in files for row in load_rows(path, split="train")]
     held_out = [row for path in files for row in load_rows(path, split="test")]
     return train_judge(train, held_out, levels_of(train))

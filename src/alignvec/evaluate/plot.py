@@ -9,7 +9,7 @@ from alignvec.files import storage_errors
 
 if TYPE_CHECKING:
     from alignvec.evaluate.sweep import SweepResult
-    from alignvec.vectors.card import Interval
+    from alignvec.vectors.strict import Interval
 
 COLOURS = ("#b3541e", "#6b7a8f", "#1b6ca8", "#4d8b31", "#7b4ea3")
 
@@ -43,9 +43,9 @@ def _draw(result: "SweepResult", axes: Any) -> None:
     said, preferred, margin = axes
     points = result.curve
     for colour, level in zip(cycle(COLOURS), result.levels, strict=False):
-        _band(said, [(p.coefficient, p.level_rate.get(level)) for p in points], colour, level)
+        band(said, [(p.coefficient, p.level_rate.get(level)) for p in points], colour, level)
         rates = [(p.coefficient, p.preference_rate.get("per_token", {}).get(level)) for p in points]
-        _band(preferred, rates, colour, level)
+        band(preferred, rates, colour, level)
     degenerate = [(p.coefficient, p.degenerate) for p in points if p.degenerate]
     if degenerate:
         said.plot([x for x, _ in degenerate], [y.value for _, y in degenerate], "k:", linewidth=1, label="degenerate")
@@ -55,7 +55,7 @@ def _draw(result: "SweepResult", axes: Any) -> None:
         axis.set_ylim(-0.03, 1.03)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=8)
-    _band(margin, [(p.coefficient, p.margin) for p in points], "#333333", "")
+    band(margin, [(p.coefficient, p.margin) for p in points], "#333333", "")
     margin.axhline(0, color="0.7", linewidth=0.8)
     highest, lowest = result.levels[-1], result.levels[0]
     margin.set(title=f"implicit reward, {highest} over {lowest}", ylabel="nats per token")
@@ -64,9 +64,11 @@ def _draw(result: "SweepResult", axes: Any) -> None:
         axis.set_xlabel(f"λ of the {result.vector} knob ({result.data})", fontsize=8)
 
 
-def _band(axis: Any, values: Sequence[tuple[float, "Interval | None"]], colour: str, label: str) -> None:
+def band(axis: Any, values: Sequence[tuple[float, "Interval | None"]], colour: str, label: str) -> None:
+    """Draw values by λ as a line, and their intervals as a band around it; unknown values are left out."""
     known = [(x, y) for x, y in values if y is not None]
     if known:
         xs = [x for x, _ in known]
         axis.plot(xs, [y.value for _, y in known], "o-", color=colour, label=label or None, markersize=4)
-        axis.fill_between(xs, [y.low for _, y in known], [y.high for _, y in known], color=colour, alpha=0.15)
+        low, high = zip(*(y.drawn for _, y in known), strict=True)
+        axis.fill_between(xs, low, high, color=colour, alpha=0.15)

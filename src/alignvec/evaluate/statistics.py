@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from alignvec.vectors.card import Interval
+from alignvec.vectors.strict import Interval
 
 RESAMPLES = 2000
 
@@ -13,6 +14,7 @@ def bootstrap_mean(values: Sequence[float], groups: Sequence[str], *, seed: int 
     """Mean of `values` with a 95 % percentile interval over resampled groups.
 
     Queries of one persona are alike, so whole personas are drawn, not queries (Efron and Tibshirani 1993, ch. 8).
+    Of one group alone nothing can be drawn again, so its interval is unknown.
 
     Args:
         values: one number a query.
@@ -32,8 +34,7 @@ def bootstrap_mean(values: Sequence[float], groups: Sequence[str], *, seed: int 
         sizes[index[group]] += 1
     draws = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
     means = totals[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(value=float(np.mean(values)), low=float(low), high=float(high))
+    return spread(np.concatenate([[np.mean(values)], means]), len(names))
 
 
 def bootstrap_rate(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Interval:
@@ -43,7 +44,59 @@ def bootstrap_rate(values: Sequence[float], groups: Sequence[str], *, seed: int 
     one trial a group.
     """
     found = bootstrap_mean(values, groups, seed=seed)
-    slack = 1 - 0.025 ** (1 / len(set(groups)))
+    if found.low is None:
+        return found
+    slack = highest_unseen(len(set(groups)))
     if found.value == 1.0:
         return Interval(value=1.0, low=1 - slack, high=1.0)
     return Interval(value=0.0, low=0.0, high=slack) if found.value == 0.0 else found
+
+
+def bootstrap_change(differences: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Interval:
+    """`bootstrap_mean` of differences between values that are 0 or 1, so -1, 0 or 1.
+
+    Where nothing changed, resampling cannot vary: as many changed groups either way as may well have been missed.
+    """
+    found = bootstrap_mean(differences, groups, seed=seed)
+    if found.low is None or any(differences):
+        return found
+    slack = highest_unseen(len(set(groups)))
+    return Interval(value=0.0, low=-slack, high=slack)
+
+
+def highest_unseen(groups: int) -> float:
+    """Upper end of the exact 95 % interval of a share that was 0 in so many trials (Clopper and Pearson 1934)."""
+    return float(1 - 0.025 ** (1 / groups))
+
+
+def persona_weights(groups: Sequence[str], strata: Sequence[str], *, seed: int = 0) -> npt.NDArray[np.float64]:
+    """How often each value counts when whole personas are drawn again, [1 + RESAMPLES, values]; the first row is ones.
+
+    For statistics that are no plain means: compute them for every row of weights at once, then take the `spread`.
+
+    Args:
+        groups: persona of each value.
+        strata: domain of each value; personas are drawn within a domain.
+        seed: of the resampling.
+    """
+    draw = np.random.default_rng(seed)
+    weights = np.ones((1 + RESAMPLES, len(groups)))
+    for stratum in dict.fromkeys(strata):
+        own = [i for i, one in enumerate(strata) if one == stratum]
+        names, index = np.unique([groups[i] for i in own], return_inverse=True)
+        counts = draw.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+        weights[1:, own] = counts[:, index]
+    return weights
+
+
+def spread(values: npt.NDArray[np.float64], groups: int) -> Interval:
+    """A statistic with its 95 % percentile interval, which is unknown where fewer than two groups were drawn from.
+
+    Args:
+        values: the statistic, and then its resamplings.
+        groups: number of personas that were drawn from; of several strata, of the one that has fewest.
+    """
+    if groups < 2:
+        return Interval(value=float(values[0]), low=None, high=None)
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return Interval(value=float(values[0]), low=float(low), high=float(high))

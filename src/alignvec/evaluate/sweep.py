@@ -23,8 +23,9 @@ from alignvec.files import write_text
 from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
-from alignvec.vectors.card import CurvePoint, Interval, Measurement
+from alignvec.vectors.card import CurvePoint, Measurement
 from alignvec.vectors.fingerprint import fingerprint
+from alignvec.vectors.strict import Interval
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 READ = 10
@@ -225,7 +226,7 @@ def replies_text(result: SweepResult, count: int = READ) -> str:
 
 
 def _cell(interval: Interval | None) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f},{interval.high:.2f}]" if interval else "-"
+    return interval.told(comma=",") if interval else "-"
 
 
 def write_sweep(result: SweepResult, out: Path) -> None:

@@ -1,9 +1,9 @@
 """Training one side of a vector with DPO, resumable, with everything that made it stored beside it."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,19 @@ from datasets import Dataset
 from transformers.trainer import TRAINER_STATE_NAME
 
 from alignvec import models
-from alignvec.data.load import load_rows, shipped_file
-from alignvec.data.pairs import parse_order, require_levels
+from alignvec.data.schema import PreferenceRow
 from alignvec.errors import ConfigError
 from alignvec.files import storage_errors, write_text
 from alignvec.logprobs import EncodedReplies, encode_replies, pack, reply_logprobs
 from alignvec.provenance import provenance
 from alignvec.train.config import TrainConfig
+from alignvec.train.keep import encode_keep, recipe_rows
 from alignvec.train.listwise import ListwiseCollator, ListwiseDPOTrainer
-from alignvec.train.progress import TrainingProgress, track
+from alignvec.train.progress import StepClock, TrainingProgress, seconds_of, track
 from alignvec.train.reference import cached_reference
+from alignvec.train.rows import data_files, ordered_rows
+from alignvec.train.start import load_factors, start_side
+from alignvec.vectors.store import sha256
 
 STARTED = "recipe.json"
 """Written when training begins, so that a killed run only goes on with the same recipe and data."""
@@ -35,36 +38,44 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     finished, it returns at once.
 
     Raises:
-        DataError: if the data cannot be used, or a query with its reply does not fit `max_length`.
+        DataError: if the data or keep rows cannot be used, or a query with its reply does not fit `max_length`.
+        VectorError: if the vector to start from does not fit.
         ConfigError: if `out` holds a run of another recipe.
     """
     from alignvec.train.plot import plot_training
 
     result = out / "model"
-    order = parse_order(config.orders()[side])
-    data = config.data or shipped_file(config.name)
-    rows = load_rows(data, split=config.split, limit=config.limit)
+    groups = ordered_rows(config, side)
+    hashes = [sha256(path) for path in data_files(config)]
+    keep = recipe_rows(config)
+    start = start_side(config, side)
     record: dict[str, Any] = {
         "side": side,
-        "order": str(order),
+        "order": config.orders()[side],
         "config": config.model_dump(mode="json"),
-        "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
+        "data_sha256": hashes[0] if len(hashes) == 1 else hashes,
+        **config.source_hashes(),
     }
     if _begun(out, record) and (out / "run.json").is_file():
         return result
-    for row in rows:
-        require_levels(row, order)
     base = models.load(config.base, dtype=config.dtype)
     limit = min(config.max_length, base.context_length)
-    encoded = [
-        encode_replies(base.tokenizer, row.query, [row.responses[v] for v in order.levels], max_length=limit)
-        for row in rows
-    ]
-    reference = cached_reference(base, encoded, lambda: score_base(base, encoded, config.batch_size))
-    trainer = _trainer(config, base, encoded, reference, order.levels, order.level_pairs(), out)
+    encoded, pairs = [], []
+    for group in groups:
+        levels, own = group.replies(config.loss)
+        encoded.append([_encode(base, row, levels, limit) for row in group.rows])
+        pairs.append(own)
+    kept = encode_keep(base, keep, side, max_length=limit)
+    if kept:
+        encoded.append(kept)
+        pairs.append([(0, 1)])
+    columns = _columns(config, base, encoded, pairs)
+    trainer = _trainer(config, base, columns, out)
+    load_factors(trainer.model, start)
     write_text(out / STARTED, json.dumps(record, indent=1))
     progress = TrainingProgress()
     trainer.add_callback(progress)
+    trainer.add_callback(StepClock())
     with storage_errors(out):
         checkpoint = _last_checkpoint(out / "checkpoints")
         try:
@@ -73,11 +84,17 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
             progress.close()
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
         trained.save_pretrained(result)
+    tokens = sum(row.packed_length for rows in encoded for row in rows)
+    history = trainer.state.log_history
     record |= {
-        "rows": len(rows),
-        "tokens_a_pass": sum(row.packed_length for row in encoded),
+        "rows": sum(len(group.rows) for group in groups),
+        **({"keep_rows": len(kept), "keep_equal": len(keep) - len(kept)} if config.keep else {}),
+        "tokens_a_pass": tokens,
+        "tokens": round(tokens * config.epochs),
+        "steps": trainer.state.global_step,
+        "seconds": seconds_of(history),
         "provenance": provenance().model_dump(),
-        "history": trainer.state.log_history,
+        "history": history,
     }
     write_text(out / "run.json", json.dumps(record, indent=1))
     plot_training(record, out / "training.png")
@@ -95,27 +112,37 @@ def score_base(base: models.BaseModel, encoded: Sequence[EncodedReplies], batch_
     return scores
 
 
-def _trainer(
+def _encode(base: models.BaseModel, row: PreferenceRow, levels: Sequence[str], limit: int) -> EncodedReplies:
+    return encode_replies(base.tokenizer, row.query, [row.responses[level] for level in levels], max_length=limit)
+
+
+def _columns(
     config: TrainConfig,
     base: models.BaseModel,
-    encoded: Sequence[EncodedReplies],
-    reference: Sequence[Sequence[float]],
-    levels: Sequence[str],
-    level_pairs: Sequence[tuple[str, str]],
-    out: Path,
+    encoded: Sequence[list[EncodedReplies]],
+    pairs: Sequence[list[tuple[int, int]]],
+) -> dict[str, list[Any]]:
+    """Columns of the dataset for groups of rows, each with one number of replies and the same pairs of them."""
+    columns: dict[str, list[Any]] = {"prompt": [], "replies": [], "reference": [], "pairs": []}
+    for rows, own in zip(encoded, pairs, strict=True):
+        reference = cached_reference(base, rows, partial(score_base, base, rows, config.batch_size))
+        columns["prompt"] += [row.prompt for row in rows]
+        columns["replies"] += [row.replies for row in rows]
+        columns["reference"] += [list(scores) for scores in reference]
+        columns["pairs"] += [own for _ in rows]
+    return columns
+
+
+def _trainer(
+    config: TrainConfig, base: models.BaseModel, columns: dict[str, list[Any]], out: Path
 ) -> ListwiseDPOTrainer:
     from peft import LoraConfig
     from trl.trainer.dpo_config import DPOConfig
 
-    dataset = Dataset.from_dict(
-        {
-            "prompt": [row.prompt for row in encoded],
-            "replies": [row.replies for row in encoded],
-            "reference": [list(row) for row in reference],
-        }
-    )
-    steps = -(-len(encoded) // (config.batch_size * config.accumulate)) * config.epochs
-    losses = {config.loss: 1.0} | ({"sft": config.sft_weight} if config.sft_weight else {})
+    dataset = Dataset.from_dict(columns)
+    steps = -(-len(dataset) // (config.batch_size * config.accumulate)) * config.epochs
+    likelihood = {"sft": config.sft_weight} if config.sft_weight and config.loss != "sft" else {}
+    losses = {config.loss: 1.0} | likelihood
     arguments = DPOConfig(
         output_dir=str(out / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -151,9 +178,7 @@ def _trainer(
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-    index = {level: i for i, level in enumerate(levels)}
     trainer = ListwiseDPOTrainer(
-        pairs=[(index[c], index[r]) for c, r in level_pairs],
         model=base.model,
         args=arguments,
         train_dataset=dataset,
@@ -176,11 +201,16 @@ def _begun(out: Path, record: dict[str, Any]) -> bool:
         return False
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}; delete {out} to train again") from None
-    different = [key for key, value in record.items() if stored.get(key) != value]
+    different = [key for key, value in record.items() if _stated(stored.get(key)) != _stated(value)]
     if different:
         state = "a finished run" if (out / "run.json").is_file() else "an unfinished run"
         raise ConfigError(f"{out} holds {state} with another {different[0]}; choose another --out or delete it")
     return True
+
+
+def _stated(value: Any) -> Any:
+    """A value without keys that are None: runs begun before a recipe had the key do not name it."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
 def _last_checkpoint(folder: Path) -> str | None:

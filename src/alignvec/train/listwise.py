@@ -1,7 +1,8 @@
 """DPO over all replies of a query at once: TRL's trainer and losses, each reply scored once, not once a pair.
 
 Three replies make three pairs, six sequences in TRL's pairwise batches; here they make one packed row (see
-`alignvec.logprobs`). The losses are TRL's, value for value (tests/train compares them).
+`alignvec.logprobs`). The losses are TRL's, value for value, where every row makes as many pairs (tests/train compares
+them); else rows count alike in whatever batch they stand, as pairs do in TRL's.
 """
 
 from collections.abc import Sequence
@@ -16,32 +17,36 @@ from alignvec.logprobs import EncodedReplies, PackedBatch, pack, reply_logprobs
 
 
 class ListwiseCollator:
-    """Packs dataset rows `{prompt, replies, reference}` into a batch."""
+    """Packs dataset rows `{prompt, replies, reference, pairs}` into a batch; their numbers of replies may differ."""
 
     def __init__(self, pad_id: int, dtype: torch.dtype) -> None:
         self.pad_id = pad_id
         self.dtype = dtype
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """The tensors of a `PackedBatch`, and `reference` [rows, replies]."""
-        encoded = [EncodedReplies(tuple(r["prompt"]), tuple(map(tuple, r["replies"]))) for r in rows]
+        """The tensors of a `PackedBatch`, `reference` [rows, replies], and `pairs` as `preference_loss` wants them.
+
+        A row of fewer replies than another gets empty ones, which no pair names.
+        """
+        most = max(len(row["replies"]) for row in rows)
+        missing = [most - len(row["replies"]) for row in rows]
+        encoded = [
+            EncodedReplies(tuple(row["prompt"]), (*map(tuple, row["replies"]), *[()] * short))
+            for row, short in zip(rows, missing, strict=True)
+        ]
         batch = pack(encoded, pad_id=self.pad_id, dtype=self.dtype, device=torch.device("cpu"))
-        return {**vars(batch), "reference": torch.tensor([r["reference"] for r in rows])}
+        reference = [[*row["reference"], *[0.0] * short] for row, short in zip(rows, missing, strict=True)]
+        pairs = [(i * most + c, i * most + r) for i, row in enumerate(rows) for c, r in row["pairs"]]
+        return {**vars(batch), "reference": torch.tensor(reference), "pairs": torch.tensor(pairs)}
 
 
 class ListwiseDPOTrainer(DPOTrainer):
     """TRL's `DPOTrainer` for packed rows.
 
-    Args:
-        pairs: (chosen, rejected) indices into a row's replies.
-        kwargs: as for `DPOTrainer`; the data collator must be a `ListwiseCollator` and the dataset must have columns
-            prompt, replies and reference (summed log-probabilities under the base).
+    Takes the arguments of `DPOTrainer`; the data collator must be a `ListwiseCollator` and the dataset must have
+    columns prompt, replies, reference (summed log-probabilities under the base) and pairs ((chosen, rejected) indices
+    into the row's replies).
     """
-
-    def __init__(self, *, pairs: Sequence[tuple[int, int]], **kwargs: Any) -> None:
-        self._chosen = torch.tensor([c for c, _ in pairs])
-        self._rejected = torch.tensor([r for _, r in pairs])
-        super().__init__(**kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -50,68 +55,68 @@ class ListwiseDPOTrainer(DPOTrainer):
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt", "replies", "reference"]  # type: ignore[assignment]
+        self._signature_columns = ["prompt", "replies", "reference", "pairs"]  # type: ignore[assignment]
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool) -> torch.Tensor:
-        reference = inputs["reference"]
-        batch = PackedBatch(**{k: v for k, v in inputs.items() if k != "reference"})
+        reference, pairs = inputs["reference"], inputs["pairs"]
+        batch = PackedBatch(**{k: v for k, v in inputs.items() if k not in ("reference", "pairs")})
         scores = reply_logprobs(model, batch)
-        loss = preference_loss(
-            scores,
-            reference,
-            batch.counts,
-            self._chosen.to(scores.device),
-            self._rejected.to(scores.device),
-            dict(zip(self.loss_types, self.loss_weights, strict=True)),
-            self.beta,
-        )
-        self._record(model, scores.detach(), reference, batch.counts)
+        weights = dict(zip(self.loss_types, self.loss_weights, strict=True))
+        loss = preference_loss(scores, reference, batch.counts, pairs, weights, self.beta)
+        self._record(model, scores.detach(), reference, batch.counts, pairs)
         return loss
 
-    def _record(self, model: Any, scores: torch.Tensor, reference: torch.Tensor, counts: torch.Tensor) -> None:
+    def _record(
+        self, model: Any, scores: torch.Tensor, reference: torch.Tensor, counts: torch.Tensor, pairs: torch.Tensor
+    ) -> None:
         mode = "train" if model.training else "eval"
-        rewards = self.beta * (scores - reference)
-        per_token = (scores - reference) / counts
-        chosen, rejected = self._chosen.to(scores.device), self._rejected.to(scores.device)
-        margins = rewards[:, chosen] - rewards[:, rejected]
+        chosen, rejected = pairs.unbind(dim=1)
+        rewards = (self.beta * (scores - reference)).flatten()
+        per_token = ((scores - reference) / counts).flatten()
+        margins = rewards[chosen] - rewards[rejected]
         values = {
             "rewards/margins": margins,
             "rewards/accuracies": (margins > 0).float(),
-            "rewards/chosen": rewards[:, chosen],
-            "rewards/rejected": rewards[:, rejected],
-            "margins_per_token": per_token[:, chosen] - per_token[:, rejected],
-            "nll/chosen": -(scores / counts)[:, chosen],
+            "rewards/chosen": rewards[chosen],
+            "rewards/rejected": rewards[rejected],
+            "margins_per_token": per_token[chosen] - per_token[rejected],
+            "nll/chosen": -(scores / counts).flatten()[chosen],
         }
-        for name, value in values.items():
-            self._metrics[mode][name].append(self.accelerator.gather(value).mean().item())
+        for name, value in values.items():  # a mean first: processes may have different numbers of pairs
+            self._metrics[mode][name].append(self.accelerator.gather(value.mean()).mean().item())
 
 
 def preference_loss(
     scores: torch.Tensor,
     reference: torch.Tensor,
     counts: torch.Tensor,
-    chosen: torch.Tensor,
-    rejected: torch.Tensor,
+    pairs: torch.Tensor,
     weights: dict[str, float],
     beta: float,
 ) -> torch.Tensor:
-    """Weighted sum of losses, each the mean over all pairs of all rows.
+    """Weighted sum of losses; of `sigmoid` and `ipo` the mean over each row's pairs, then over rows.
+
+    So a row has the same weight however rows are split into batches. `sft` is the mean over the tokens of the chosen
+    replies of all pairs, as TRL has it.
 
     Args:
         scores: [rows, replies], summed log-probabilities under the model in training.
         reference: [rows, replies], the same under the base.
-        counts: [rows, replies], tokens of each reply.
-        chosen: [pairs], index of the chosen reply.
-        rejected: [pairs], index of the rejected reply.
+        counts: [rows, replies], tokens of each reply; 0 where a row has no such reply.
+        pairs: [pairs, 2], places of the chosen and the rejected reply, counted row after row: row · replies + reply.
         weights: loss name (`sigmoid`, `ipo`, `sft`) to weight.
         beta: β of the sigmoid loss (Rafailov et al. 2023, eq. 7), τ of IPO (Azar et al. 2023, eq. 17) on
             log-ratios averaged over tokens, as TRL has it.
     """
-    ratios = scores - reference
-    per_token = ratios / counts
+    chosen, rejected = pairs.unbind(dim=1)
+    ratios = (scores - reference).flatten()
+    per_token = ratios / counts.flatten().clamp(min=1)  # 0 / 0 would make every gradient NaN
+    row = chosen // scores.shape[1]
+    shares = 1 / row.bincount()[row]  # of each pair in its row
+    shares = shares / shares.sum()
     losses = {
-        "sigmoid": lambda: -functional.logsigmoid(beta * (ratios[:, chosen] - ratios[:, rejected])).mean(),
-        "ipo": lambda: ((per_token[:, chosen] - per_token[:, rejected] - 1 / (2 * beta)) ** 2).mean(),
-        "sft": lambda: -scores[:, chosen].sum() / counts[:, chosen].sum(),
+        "sigmoid": lambda: -(shares * functional.logsigmoid(beta * (ratios[chosen] - ratios[rejected]))).sum(),
+        "ipo": lambda: (shares * (per_token[chosen] - per_token[rejected] - 1 / (2 * beta)) ** 2).sum(),
+        "sft": lambda: -scores.flatten()[chosen].sum() / counts.flatten()[chosen].sum(),
     }
     return torch.stack([weight * losses[name]() for name, weight in weights.items()]).sum()

@@ -1,6 +1,7 @@
 """From a recipe to a vector: train its sides, subtract the base, combine them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,16 +29,15 @@ def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = 
     one_sided = {}
     for side, order in config.orders().items():
         trained = train_side(config, side, out / side)
-        levels = tuple(reversed(parse_order(config.order).levels))
         one_sided[side] = extract(
             config.base,
             str(trained),
             name=config.name,
-            domain=config.name,
-            levels=levels,
+            domain=None if config.goal else config.domain or config.name,
+            levels=() if config.goal else tuple(reversed(parse_order(config.order).levels)),
             licence=config.licence,
             settings=end_settings(config),
-            recipe={**config.model_dump(mode="json", exclude={"data"}), "side": side, "order": order},
+            recipe={**_recorded(config), "side": side, "order": order},
             versions=versions(),
         )
     vector = combine(config, one_sided)
@@ -46,7 +46,12 @@ def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = 
 
 
 def end_settings(config: TrainConfig) -> dict[str, float]:
-    """λ of each level that training fixes: the ends at the trained models; one level between them at the base."""
+    """λ of each level that training fixes: the ends at the trained models; one level between them at the base.
+
+    With a goal none: at λ = 1 each domain has its own.
+    """
+    if config.goal:
+        return {}
     order = parse_order(config.order)
     ends = [(order.ranks[0], 1.0)]
     if config.form == "hinged":
@@ -65,5 +70,11 @@ def combine(config: TrainConfig, one_sided: dict[str, AlignmentVector]) -> Align
         return positive
     make = hinged if config.form == "hinged" else two_sided
     vector = make(positive, one_sided["negative"])
-    recipe = {**config.model_dump(mode="json", exclude={"data"}), "orders": config.orders()}
+    recipe = {**_recorded(config), "orders": config.orders()}
     return AlignmentVector(vector.card.model_copy(update={"recipe": recipe}), vector.positive, vector.negative)
+
+
+def _recorded(config: TrainConfig) -> dict[str, Any]:
+    """The recipe as a card keeps it: files by what they hold, not by where they are."""
+    left_out = {"data", "domain", "keep", "start", *(["order"] if config.goal else ["goal"])}
+    return config.model_dump(mode="json", exclude=left_out) | config.source_hashes()

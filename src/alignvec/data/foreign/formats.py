@@ -10,6 +10,7 @@ from alignvec.errors import DataError
 
 MultiTurn = Literal["skip", "flatten"]
 Prefer = Literal["safer", "better"]
+Alike = Literal["keep", "skip"]
 FormatName = Literal["pairs", "safe-rlhf", "hh-rlhf", "ultrafeedback"]
 Turn = tuple[str, str]
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -57,10 +58,12 @@ class Reading:
     Attributes:
         multi_turn: whether a conversation of several turns is skipped, or becomes one query: its transcript.
         prefer: which of two preferences of a SafeRLHF record counts.
+        alike: whether a SafeRLHF record whose replies are both flagged safe, or both unsafe, makes a row.
     """
 
     multi_turn: MultiTurn = "skip"
     prefer: Prefer = "safer"
+    alike: Alike = "keep"
 
 
 def pairs(record: Record, reading: Reading) -> Pair:
@@ -71,11 +74,18 @@ def pairs(record: Record, reading: Reading) -> Pair:
 
 
 def safe_rlhf(record: Record, reading: Reading) -> Pair:
-    """PKU-SafeRLHF: `prompt`, `response_0`, `response_1`, and which one is safer, or better (more helpful)."""
+    """PKU-SafeRLHF: `prompt`, `response_0`, `response_1`, and which one is safer, or better (more helpful).
+
+    The safer of two replies that are both flagged safe, or both unsafe, is so by a shade: noted, or no row at all.
+    """
     prompt, replies = _text(record, "prompt"), [_text(record, f"response_{i}") for i in (0, 1)]
     chosen = _choice(record, f"{reading.prefer}_response_id")
-    safe = str(record.get(f"is_response_{chosen}_safe")).lower()
-    note = "the chosen reply is flagged unsafe" if safe == "false" else None
+    flags = [_flag(record.get(f"is_response_{i}_safe")) for i in (0, 1)]
+    note = "the chosen reply is flagged unsafe" if flags[chosen] is False else None
+    if flags[0] is not None and flags[0] == flags[1]:
+        note = f"both replies are flagged {'safe' if flags[0] else 'unsafe'}"
+        if reading.alike == "skip":
+            raise Unusable(note)
     return Pair(prompt, prompt, replies[chosen], replies[1 - chosen], note)
 
 
@@ -228,6 +238,11 @@ def _choice(record: Record, column: str) -> int:
     if number not in (0, 1):
         raise Unusable("tie")
     return int(number)
+
+
+def _flag(value: Any) -> bool | None:
+    """True or false, also as a text or a number; None if it says neither."""
+    return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(str(value).lower())
 
 
 def _text(record: Record, column: str, *, strip: bool = True) -> str:

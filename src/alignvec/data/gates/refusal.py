@@ -43,6 +43,11 @@ _REDIRECTS = re.compile(
 )
 
 
+def declines(text: str) -> bool:
+    """Whether a text has one of the usual phrases of declining in English, outside quotations."""
+    return _DECLINES.search(_unquoted(text)) is not None
+
+
 def refusal(candidate: Candidate) -> str | None:
     """Rejects a reply that declines, at a level whose `answers` is true.
 
@@ -51,9 +56,13 @@ def refusal(candidate: Candidate) -> str | None:
     """
     if candidate.level is None or not candidate.domain.levels[candidate.level].answers:
         return None
-    text = _QUOTED.sub("", candidate.text.replace("‘", "'").replace("’", "'"))
+    text = _unquoted(candidate.text)
     if found := _DECLINES.search(text):
         return f"declines to answer: {found[0]!r}"
     if all(_REDIRECTS.search(sentence) for sentence in sentences(text)):
         return "only sends the reader to a professional"
     return None
+
+
+def _unquoted(text: str) -> str:
+    return _QUOTED.sub("", text.replace("‘", "'").replace("’", "'"))

@@ -1,4 +1,4 @@
-"""Agreement beyond chance, Cohen's and Fleiss' kappa, with 95 % intervals over resampled rows."""
+"""Agreement beyond chance, Cohen's (plain and weighted) and Fleiss' kappa, with 95 % intervals over resampled rows."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -61,6 +61,20 @@ def cohen(rows: Sequence[str], first: Sequence[int], second: Sequence[int], leve
     return _agreement(rows, cells.reshape(len(rows), -1), _cohen, seed)
 
 
+def cohen_quadratic(
+    rows: Sequence[str], first: Sequence[int], second: Sequence[int], levels: int, *, seed: int
+) -> Agreement:
+    """Agreement of two raters on ordered levels, kappa weighted by the squared distance of their levels (Cohen 1968).
+
+    Arguments as for `cohen`; the numbers of the levels are their order.
+    """
+    if not rows:
+        return _NOTHING
+    cells = np.zeros((len(rows), levels, levels))
+    cells[np.arange(len(rows)), list(first), list(second)] = 1
+    return _agreement(rows, cells.reshape(len(rows), -1), _cohen_quadratic, seed)
+
+
 def fleiss(rows: Sequence[str], counts: Sequence[Sequence[int]], *, seed: int) -> Agreement:
     """Agreement of three raters or more (Fleiss 1971).
 
@@ -84,6 +98,16 @@ def _cohen(sums: Numbers) -> tuple[Numbers, Numbers]:
     chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1)
     with np.errstate(invalid="ignore"):
         return same / n, (n * same - chance) / (n * n - chance)
+
+
+def _cohen_quadratic(sums: Numbers) -> tuple[Numbers, Numbers]:
+    size = round(sums.shape[-1] ** 0.5)
+    table = sums.reshape(*sums.shape[:-1], size, size)
+    n, same = table.sum(axis=(-2, -1)), np.trace(table, axis1=-2, axis2=-1)
+    distance = np.square(np.subtract.outer(np.arange(size), np.arange(size)))
+    chance = np.einsum("...i,ij,...j->...", table.sum(axis=-1), distance, table.sum(axis=-2))
+    with np.errstate(invalid="ignore"):
+        return same / n, (chance - n * (table * distance).sum(axis=(-2, -1))) / chance
 
 
 def _fleiss(raters: int, sums: Numbers) -> tuple[Numbers, Numbers]:

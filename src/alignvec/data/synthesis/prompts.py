@@ -2,6 +2,7 @@
 
 import hashlib
 import string
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Prompt(BaseModel):
     """One step's prompt; `{field}` in its texts is filled in, `{{` and `}}` are braces.
 
     Attributes:
-        name: the step.
+        name: the step, or what else asks with it.
         version: changes with every change of the texts.
         system: system message.
         user: user message.
@@ -39,7 +40,7 @@ class Prompt(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Step
+    name: Text
     version: Text
     system: Text
     user: Text
@@ -79,10 +80,20 @@ def load_prompts(folder: Path | None = None) -> PromptSet:
         DataError: if a file is missing or malformed, or names a field that its step does not have.
     """
     place = folder or PROMPTS
-    return PromptSet.model_validate({step: _load(place / f"{step}.yaml", step) for step in FIELDS})
+    return PromptSet.model_validate({step: load_prompt(place / f"{step}.yaml", step, FIELDS[step]) for step in FIELDS})
 
 
-def _load(path: Path, step: Step) -> Prompt:
+def load_prompt(path: Path, name: str, fields: Collection[str]) -> Prompt:
+    """Read one prompt.
+
+    Args:
+        path: the file.
+        name: what the prompt has to be called.
+        fields: what its texts may name in braces.
+
+    Raises:
+        DataError: if the file is missing or malformed, or names another field.
+    """
     try:
         prompt = Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         parsed = [piece for text in (prompt.system, prompt.user) for piece in string.Formatter().parse(text)]
@@ -92,18 +103,19 @@ def _load(path: Path, step: Step) -> Prompt:
             if field is not None
         }
     except FileNotFoundError:
-        raise DataError(f"no prompt at {path}; a folder of prompts needs {', '.join(FIELDS)} (.yaml)") from None
+        needs = f"a folder of prompts needs {', '.join(FIELDS)} (.yaml)" if name in FIELDS else "check the path"
+        raise DataError(f"no prompt at {path}; {needs}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DataError(f"{path}: {where}: {first['msg']}; see recipes/prompts") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"cannot read {path}: {error}; see recipes/prompts") from None
-    if prompt.name != step:
-        raise DataError(f"{path}: name is {prompt.name!r}, not {step!r}; name it after its step")
-    if unknown := sorted(named - FIELDS[step]):
+    if prompt.name != name:
+        raise DataError(f"{path}: name is {prompt.name!r}, not {name!r}; name it after its step")
+    if unknown := sorted(named - set(fields)):
         raise DataError(
-            f"{path}: unknown field {{{unknown[0]}}} (have: {', '.join(sorted(FIELDS[step]))}); "
+            f"{path}: unknown field {{{unknown[0]}}} (have: {', '.join(sorted(fields))}); "
             "write braces that are no field as {{ and }}"
         )
     return prompt

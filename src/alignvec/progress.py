@@ -1,0 +1,91 @@
+"""Progress of long work on stderr: bars on a terminal; in a log or a pipe, a plain line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Advance: TypeAlias = Callable[[str, float, float], None]
+"""Called with a task's name, what was done since the last call, and the total."""
+EVERY = 30.0
+"""Seconds between two lines where stderr is no terminal; the end of a stage is always told."""
+EXACT = 1e-6
+"""By how much a sum of fractions may fall short of its total."""
+
+
+def bar() -> "Progress":
+    """Bars on stderr, not started yet."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+@contextmanager
+def progress() -> Iterator[Advance]:
+    """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`."""
+    bars = bar()
+    if not bars.console.is_terminal:
+        lines = _Lines()
+        try:
+            yield lines.advance
+        finally:
+            lines.close()
+        return
+    with bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(task: str, done: float, total: float) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            elif bars.tasks[tasks[task]].finished:  # a further round of the same work
+                bars.reset(tasks[task], total=total)
+            bars.advance(tasks[task], done)
+
+        yield advance
+
+
+@dataclass
+class _Stage:
+    total: float
+    done: float = 0.0
+    told: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.total - EXACT
+
+
+class _Lines:
+    """A line at most every `EVERY` seconds, and one at the end of each stage; threads may share it."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, _Stage] = {}
+        self._last = time.monotonic()
+        self._lock = Lock()
+
+    def advance(self, task: str, done: float, total: float) -> None:
+        with self._lock:
+            stage = self._stages.get(task)
+            if stage is None or stage.finished:  # new, or a further round of the same work
+                stage = self._stages[task] = _Stage(total)
+            stage.done += done
+            if stage.finished or time.monotonic() - self._last >= EVERY:
+                self._tell(task, stage)
+
+    def close(self) -> None:
+        """Tell how far those stages came that did not reach their totals."""
+        for task, stage in self._stages.items():
+            self._tell(task, stage)
+
+    def _tell(self, task: str, stage: _Stage) -> None:
+        if stage.done > stage.told:
+            print(f"{task} {stage.done:.0f} of {stage.total:.0f}", file=sys.stderr, flush=True)
+            stage.told, self._last = stage.done, time.monotonic()
