@@ -28,6 +28,7 @@ bench: install
 	$(BIN)/python benchmarks/data_build.py
 	$(BIN)/python benchmarks/serve.py --bare-option=--no-vectors
 	$(BIN)/python benchmarks/serve_prompting.py
+	$(BIN)/python benchmarks/prompting_cost.py --system-tokens 0 256 --batch 1 --rounds 3
 	$(BIN)/python benchmarks/serve_peft.py
 
 lint: install

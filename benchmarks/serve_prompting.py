@@ -24,6 +24,7 @@ from alignvec.data.load import load_rows, shipped_file
 from alignvec.data.schema import PreferenceRow
 from alignvec.files import storage_errors
 from alignvec.provenance import provenance
+from alignvec.reproduce.cost.ways import CLAIM, SHOTS, chat_of, filler, holds_up_to, shares_of
 from alignvec.serve.load.outcome import Outcome, Probe, chat_probe
 
 WAYS = ("knob", "zero_shot", "three_shot")
@@ -32,14 +33,6 @@ COSTS = {
     "first_token": "seconds to the first token",
     "seconds": "seconds to the last token",
 }
-FILLER = "You work for a clinic, a law office and a bank. Be polite, keep to the question and write plain English. "
-CLAIM = 0.5
-
-
-def filler(tokenizer: Any, tokens: int) -> str:
-    """Text of so many tokens."""
-    text = FILLER * (1 + tokens // 10)
-    return str(tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]))
 
 
 def probe(way: str, system: str, query: str, instruction: str, shots: Sequence[PreferenceRow], chosen: Any) -> Probe:
@@ -47,13 +40,7 @@ def probe(way: str, system: str, query: str, instruction: str, shots: Sequence[P
     setting = f"{chosen.domain}={chosen.level}" if way == "knob" else "base"
     asked = chat_probe(query, setting, model="demo", max_tokens=chosen.new_tokens)
     assert isinstance(asked.body, dict)
-    told = "\n".join(part for part in (system, instruction if way == "zero_shot" else "") if part)
-    examples = [
-        {"role": role, "content": content}
-        for row in (shots if way == "three_shot" else ())
-        for role, content in (("user", row.query), ("assistant", row.responses[chosen.level]))
-    ]
-    messages = [*([{"role": "system", "content": told}] if told else []), *examples, *asked.body["messages"]]
+    messages = chat_of(way, query, system=system, instruction=instruction, shots=shots, level=chosen.level)
     return Probe(asked.body | {"messages": messages}, way)
 
 
@@ -63,16 +50,6 @@ def costs(outcome: Outcome, new: int) -> dict[str, float]:
         raise SystemExit("the server gives no usage counts, or an empty reply; nothing can be compared")
     rest = (outcome.per_token or 0.0) * (new - 1)
     return {"tokens": outcome.prompt_tokens + new, "first_token": outcome.first, "seconds": outcome.first + rest}
-
-
-def holds_up_to(curve: Sequence[dict[str, Any]], way: str, cost: str) -> int | None:
-    """Longest system prompt up to which, from the shortest on, the knob costs at most half; None if never."""
-    last = None
-    for point in curve:
-        if point["knob_vs"][way][cost] > CLAIM:
-            break
-        last = point["system_tokens"]
-    return last
 
 
 def draw(curve: Sequence[dict[str, Any]], path: Path) -> None:
@@ -119,7 +96,7 @@ def main() -> None:
         for length in sorted(chosen.system_tokens):
             rounds: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
             for number, row in enumerate(asked):
-                shots = train[:3] if chosen.shared else train[3 * number : 3 * number + 3]
+                shots = train[:SHOTS] if chosen.shared else train[SHOTS * number : SHOTS * (number + 1)]
                 text = filler(tokenizer, length)
                 for way in WAYS:
                     mark = "" if chosen.shared else f"{number}{way[0]} "
@@ -147,7 +124,7 @@ def main() -> None:
             {
                 "benchmark": "serve_prompting",
                 "half_the_cost_up_to_system_tokens": {
-                    way: {cost: holds_up_to(curve, way, cost) for cost in COSTS} for way in WAYS[1:]
+                    way: {cost: holds_up_to(shares_of(curve, way, cost)) for cost in COSTS} for way in WAYS[1:]
                 },
                 "curve": curve,
                 "config": vars(chosen) | {"plot": str(chosen.plot) if chosen.plot else None},

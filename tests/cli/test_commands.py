@@ -14,7 +14,7 @@ from alignvec import models
 from alignvec.data.schema import LEVELS
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
-from alignvec.vectors.store import load_card, load_vector, save_vector
+from alignvec.vectors.store import load_card, load_vector, save_card, save_vector
 from alignvec.vectors.vector import AlignmentVector
 
 
@@ -50,7 +50,7 @@ def test_ask_answers_under_each_setting_as_the_library_does(
     replies = KnobbedModel(tiny, [vector]).generate(["How do I sleep?"] * 3, settings, sampling)
     result = json.loads(done.out)
     assert done.code == 0
-    assert result["replies"] == [{"knobs": k, "reply": r} for k, r in zip(settings, replies, strict=True)]
+    assert result["replies"] == [{"asked": k, "knobs": k, "reply": r} for k, r in zip(settings, replies, strict=True)]
     assert result["sampling"] == sampling.model_dump()
     assert len(set(replies)) == 3
 
@@ -138,10 +138,17 @@ def test_sweep_prints_json_alone_and_the_same_as_it_stores(
 
 
 def test_sweep_prints_every_number_of_its_table_and_keeps_the_curve_in_the_card(
-    command: Command, tiny_folder: Path, place: Path, data_file: Path
+    command: Command, tiny_folder: Path, place: Path, data_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = load_card(place)
-    options = ["--lambda", "0.5", "--data", data_file, "--generate", 2, "--max-new-tokens", 4, "--card"]
+    before = load_card(place).model_copy(update={"notes": "saved meanwhile"})
+    score = KnobbedModel.score
+
+    def meanwhile(*arguments: Any, **given: Any) -> Any:
+        save_card(place, before)
+        return score(*arguments, **given)
+
+    monkeypatch.setattr(KnobbedModel, "score", meanwhile)
+    options = ["--lambda", "0.5", "--data", data_file, "--generate", 4, "--max-new-tokens", 4, "--card"]
     done = command("sweep", place, *options, "--model", tiny_folder)
     card = load_card(place)
     assert done.code == 0

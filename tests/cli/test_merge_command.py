@@ -73,6 +73,19 @@ def test_json_is_the_report(merge: Callable[..., Any], tmp_path: Path) -> None:
     assert report["provenance"]["command"].startswith("alignvec merge --knob medical=expert")
 
 
+def test_a_solved_setting_is_merged_as_its_knobs_are(merge: Callable[..., Any], tmp_path: Path) -> None:
+    goal = "medical=expert,legal=avoidance"
+    (tmp_path / "s.yaml").write_text(
+        f"settings: {{'{goal}': {{knobs: {{medical: 0.5, legal: -0.25}}}}, b: {{knobs: {{}}}}}}"
+    )
+    done = merge("--knob", f"@{tmp_path / 's.yaml'}#{goal}", "--json")
+    assert done.code == 0, done.err
+    knobs = json.loads(done.out)["knobs"]
+    assert {name: one["coefficient"] for name, one in knobs.items()} == {"medical": 0.5, "legal": -0.25}
+    both = merge("--knob", f"@{tmp_path / 's.yaml'}#medical=expert", "--knob", "legal=avoidance", out="both")
+    assert_told(both, "whole setting", "only --knob")
+
+
 def test_a_knob_beside_a_recipe_changes_its_coefficient_alone(
     command: Command, base: Path, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

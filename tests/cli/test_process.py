@@ -5,8 +5,29 @@ import sys
 from pathlib import Path
 
 COMMANDS = (
-    *("demo", "ask", "chat", "sweep", "solve", "route", "inspect", "compare", "verify", "pull", "push"),
-    *("train", "extract", "compress", "merge", "export", "convert"),
+    *(
+        "demo",
+        "ask",
+        "chat",
+        "sweep",
+        "judge",
+        "calibrate",
+        "spillover",
+        "capability",
+        "transfer",
+        "reproduce",
+        "safety",
+        "lm-eval",
+        "solve",
+        "check-goals",
+        "route",
+        "inspect",
+        "compare",
+        "verify",
+        "pull",
+        "push",
+    ),
+    *("train", "keep", "extract", "disentangle", "compress", "merge", "export", "convert"),
     *("data build", "data personas", "data queries", "data replies", "data check", "data review", "data agreement"),
     *("data review-export", "data review-import", "data split", "data card", "data import"),
 )
@@ -18,7 +39,8 @@ for command in ([], *(name.split() for name in sys.argv[1:])):
         app([*command, "--help"], prog_name="alignvec")
     except SystemExit as stop:
         assert stop.code == 0, command
-heavy = ("torch", "transformers", "gradio", "openai", "pyarrow", "trl", "peft", "datasets", "sklearn", "numpy")
+heavy = ("torch", "transformers", "gradio", "openai", "pyarrow", "trl", "peft", "datasets", "sklearn", "numpy",
+         "lm_eval")
 print(sorted(set(heavy) & sys.modules.keys()), file=sys.stderr)
 """
 

@@ -37,7 +37,7 @@ def test_the_readme_has_commands() -> None:
 
 
 def test_the_readmes_commands_run(tmp_path: Path) -> None:
-    for name in ("vectors", "recipes", "data"):
+    for name in ("vectors", "recipes", "data", "routers"):
         (tmp_path / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     port = free_port()

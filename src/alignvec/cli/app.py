@@ -6,24 +6,35 @@ import typer
 
 from alignvec.cli.ask import ask
 from alignvec.cli.bench_serve import bench_serve
+from alignvec.cli.calibrate import calibrate
+from alignvec.cli.capability import capability
 from alignvec.cli.chat import chat
+from alignvec.cli.check_goals import check_goals
 from alignvec.cli.compare import compare
 from alignvec.cli.compress import compress
 from alignvec.cli.convert import convert
 from alignvec.cli.data.app import app as data
 from alignvec.cli.demo import demo
+from alignvec.cli.disentangle import disentangle
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.inspect import inspect
+from alignvec.cli.judge import judge
+from alignvec.cli.keep import keep
 from alignvec.cli.key import key
+from alignvec.cli.lm_eval import lm_eval
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
 from alignvec.cli.push import push
+from alignvec.cli.reproduce import reproduce
 from alignvec.cli.route import route
+from alignvec.cli.safety import safety
 from alignvec.cli.serve import serve
 from alignvec.cli.solve import solve
+from alignvec.cli.spillover import spillover
 from alignvec.cli.sweep import sweep
 from alignvec.cli.train import train
+from alignvec.cli.transfer import transfer
 from alignvec.cli.verify import verify
 from alignvec.errors import AlignvecError
 
@@ -36,11 +47,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 STOPPED = "stopped; the same command goes on where it can"
-MAKE = (train, extract, compress, merge, export, convert)
-USE = (demo, ask, chat, sweep, solve, route, inspect, compare, verify, pull, push)
+MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
+MEASURE = (sweep, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
+USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):
     app.command()(command)
+app.command(context_settings={"ignore_unknown_options": True})(lm_eval)
 app.add_typer(data, name="data")
 
 

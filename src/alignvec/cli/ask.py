@@ -1,6 +1,5 @@
 """`alignvec ask`: one question, several settings side by side."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,16 +19,19 @@ from alignvec.cli.common import (
     named_scales,
     print_json,
 )
+from alignvec.cli.usable import StrictOption, format_applied, warn_unreached, within_usable
 
 if TYPE_CHECKING:
-    from alignvec.steer.model import KnobbedModel
+    from alignvec.steer.knobs import Knobs
 
 
 def ask(
     question: Annotated[str, typer.Argument(help="what to ask")],
     knob: Annotated[
         list[str] | None,
-        typer.Option("--knob", help="a setting such as legal=-1 or legal=1,medical=0.5; repeatable; default: base"),
+        typer.Option(
+            "--knob", help="a setting such as legal=-1 or legal=1,medical=0.5, or @FILE#GOAL; repeatable; default: base"
+        ),
     ] = None,
     model: ModelOption = "demo",
     vectors: VectorsOption = None,
@@ -39,6 +41,7 @@ def ask(
         Path | None,
         typer.Option("--router", help="folder of a router: each knob counts as far as the question is its domain's"),
     ] = None,
+    strict: StrictOption = False,
     seed: SeedOption = 0,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
@@ -46,37 +49,38 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Answer one question under several knob settings, in one batch."""
-    from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+    from alignvec.steer.knobs import check_knobs, parse_knobs
     from alignvec.steer.sampling import Sampling
 
     named = named_scales(vectors)
-    settings = [parse_knobs(text, scales=named) for text in knob or ["base"]]
-    for setting in settings:
+    asked = [parse_knobs(text, scales=named, router=router is not None) for text in knob or ["base"]]
+    warn_unreached(knob or [])
+    for setting in asked:
         check_knobs(setting, named)
+    settings = [within_usable(setting, named, strict=strict) for setting in asked]
     knobbed = load_knobbed(model, vectors, dtype=dtype, device=device, allow_other_base=allow_other_base)
+    probabilities = None
     if router is not None:
-        settings = routed(router, knobbed, question, settings)
+        from alignvec.steer.routed import format_probabilities, routed, router_for
+
+        probabilities, settings = routed(router_for(knobbed.base, router), knobbed, (question,), settings)
+        still = "" if any(any(setting.values()) for setting in settings) else "; no knob acts on this question"
+        typer.echo(f"routed: {format_probabilities(probabilities)}{still}", err=True)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     replies = knobbed.generate([question] * len(settings), settings, sampling)
     if json:
-        rows = [{"knobs": s, "reply": r} for s, r in zip(settings, replies, strict=True)]
-        print_json({"question": question, "model": model, "sampling": sampling.model_dump(), "replies": rows})
+        rows = [{"asked": a, "knobs": s, "reply": r} for a, s, r in zip(asked, settings, replies, strict=True)]
+        found = {"question": question, "model": model, "sampling": sampling.model_dump(), "replies": rows}
+        print_json(found if probabilities is None else {**found, "routed": probabilities})
         return
-    for setting, reply in zip(settings, replies, strict=True):
-        typer.secho(f"── {format_knobs(setting)} ──", bold=True)
+    for wanted, setting, reply in zip(asked, settings, replies, strict=True):
+        typer.secho(f"── {_head(wanted, setting)} ──", bold=True)
         typer.echo(f"{reply}\n")
 
 
-def routed(
-    folder: Path, knobbed: "KnobbedModel", question: str, settings: Sequence[Mapping[str, float]]
-) -> list[dict[str, float]]:
-    """Settings for one question: each knob times the probability that the question is its domain's."""
-    from alignvec.steer.router import load_router
-    from alignvec.vectors.fingerprint import fingerprint
+def _head(asked: "Knobs", applied: "Knobs") -> str:
+    """A setting as it was asked for and, where that differs, as it was applied."""
+    from alignvec.steer.knobs import format_knobs
 
-    router = load_router(folder, fingerprint(knobbed.base.folder))
-    found = router.probabilities(knobbed.base, [question])[0]
-    probabilities = dict(zip(router.card.domains, map(float, found), strict=True))
-    typer.echo(", ".join(f"{name} {p:.2f}" for name, p in probabilities.items()), err=True)
-    domains = {name: vector.card.domain or name for name, vector in knobbed.vectors.items()}
-    return [router.turn(setting, probabilities, domains) for setting in settings]
+    told, turned = format_knobs(asked), format_applied(applied)
+    return told if applied == asked or turned == told else f"{told} → {turned}"

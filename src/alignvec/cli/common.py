@@ -1,18 +1,15 @@
 """Options and output that the commands share."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from alignvec.steer.model import KnobbedModel
-    from alignvec.steer.scale import Scale
-
-VECTORS = Path(__file__).resolve().parents[3] / "vectors"
-"""Folder of the vectors that come with the project."""
+from alignvec.steer.loading import VECTORS as VECTORS
+from alignvec.steer.loading import load_knobbed as load_knobbed
+from alignvec.steer.loading import named_scales as named_scales
+from alignvec.steer.loading import vector_places as vector_places
 
 Split = Literal["train", "validation", "test"]
 ModelOption = Annotated[str, typer.Option("--model", help="base model: demo, a folder, or a hub id")]
@@ -35,63 +32,9 @@ MaxNewTokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON on stdout")]
 
 
-def load_knobbed(
-    model: str,
-    vectors: Sequence[Path] | None,
-    *,
-    dtype: str = "float32",
-    device: str | None = None,
-    allow_other_base: bool = False,
-) -> "KnobbedModel":
-    """Load a base model and vectors; cards and tensors are checked before the model is loaded."""
-    from alignvec import models
-    from alignvec.steer.model import KnobbedModel
-    from alignvec.vectors.store import load_vector
-
-    loaded = [load_vector(place) for place in vector_places(vectors).values()]
-    return KnobbedModel(models.load(model, dtype=dtype, device=device), loaded, allow_other_base=allow_other_base)
-
-
-def named_scales(vectors: Sequence[Path] | None) -> "dict[str, Scale]":
-    """What every knob's positions mean, read from the cards alone: knobs are checked before anything loads."""
-    from alignvec.steer.scale import scale_of
-    from alignvec.vectors.store import load_card
-
-    return {name: scale_of(load_card(place)) for name, place in vector_places(vectors).items()}
-
-
-def vector_places(vectors: Sequence[Path] | None) -> dict[str, Path]:
-    """Names and folders of the vectors that were asked for, or of the shipped ones."""
-    from alignvec.errors import VectorError
-    from alignvec.vectors.store import find_vectors
-
-    places: dict[str, Path] = {}
-    for folder in vectors or [VECTORS]:
-        found = find_vectors(folder)
-        if not found:
-            raise VectorError(f"no vectors in {folder} (neither it nor a subfolder has a card.json); check --vectors")
-        if both := sorted(places.keys() & found.keys()):
-            raise VectorError(f"two vectors are named {both[0]!r}; load one of them, or rename one in its card.json")
-        places |= found
-    return places
-
-
-@contextmanager
-def progress() -> Iterator[Any]:
-    """Yield `advance(task, done, total)` that draws bars on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def advance(task: str, done: int, total: int) -> None:
-            if task not in tasks:
-                tasks[task] = bar.add_task(task, total=total)
-            bar.advance(tasks[task], done)
-
-        yield advance
+def data_name(paths: Sequence[Path], split: str, limit: int | None) -> str:
+    """What the rows of some files are called in results and journals."""
+    return f"{', '.join(path.name for path in paths)} {split}" + (f", first {limit} each" if limit else "")
 
 
 def print_json(value: Any) -> None:
@@ -104,13 +47,15 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table on stdout."""
+    """Print a table on stdout; its title stands above it, as wide as it is."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    if title:
+        typer.echo(title)
     Console().print(table)

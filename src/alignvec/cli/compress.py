@@ -13,8 +13,8 @@ from alignvec.cli.common import (
     Split,
     print_json,
     print_table,
-    progress,
 )
+from alignvec.progress import progress
 
 if TYPE_CHECKING:
     from alignvec.evaluate.compression import CompressionReport
@@ -82,7 +82,7 @@ def _show(report: "CompressionReport", out: Path) -> None:
             f"{b.coefficient:g}",
             b.level,
             f"{b.rate.value:.2f}",
-            f"{b.change.value:+.1f} [{b.change.low:+.1f}, {b.change.high:+.1f}]",
+            b.change.told("+.1f"),
             "-" if b.margin_kept is None else f"{b.margin_kept:.2f}",
         )
         for f in report.forms

@@ -13,8 +13,8 @@ from alignvec.cli.common import (
     load_knobbed,
     print_json,
     print_table,
-    progress,
 )
+from alignvec.progress import progress
 
 
 def demo(

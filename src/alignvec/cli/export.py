@@ -13,6 +13,7 @@ from alignvec.cli.common import (
     print_json,
     vector_places,
 )
+from alignvec.cli.usable import StrictOption, warn_unreached, within_usable
 
 
 def export(
@@ -27,18 +28,21 @@ def export(
         int | None, typer.Option("--rank", min=1, help="largest rank; default: what the exact sum needs")
     ] = None,
     dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="dtype of the factors")] = "float32",
+    strict: StrictOption = False,
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write Σ λ·Δ as one LoRA adapter, which an engine applies at scale 1."""
-    from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+    from alignvec.steer.knobs import check_knobs, format_knobs, join_knobs, parse_knobs
     from alignvec.steer.scale import scale_of
     from alignvec.vectors.store import load_card
 
     places = vector_places(vectors)
     named = {name: scale_of(load_card(place)) for name, place in places.items()}
-    knobs = parse_knobs(",".join(knob), scales=named)
+    knobs = parse_knobs(join_knobs(knob), scales=named, router=False)
+    warn_unreached(knob)
     check_knobs(knobs, named)
+    knobs = within_usable(knobs, named, strict=strict)
 
     import torch
 

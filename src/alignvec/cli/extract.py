@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from alignvec.cli.common import JsonOption, SeedOption, print_json, progress
+from alignvec.cli.common import JsonOption, SeedOption, print_json
+from alignvec.progress import progress
 from alignvec.vectors.mismatch import Mismatch
 
 

@@ -12,9 +12,10 @@ from alignvec.cli.common import (
     VectorsOption,
     print_json,
     print_table,
-    progress,
     vector_places,
 )
+from alignvec.cli.usable import StrictOption, warn_unreached, within_usable
+from alignvec.progress import progress
 
 
 def merge(
@@ -24,7 +25,7 @@ def merge(
     ] = None,
     base: Annotated[str | None, typer.Option("--base", help="base model: demo, a folder, or a hub id")] = None,
     knob: Annotated[
-        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5; repeatable, for several vectors")
+        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5; repeatable; or @FILE#GOAL")
     ] = None,
     vectors: VectorsOption = None,
     dtype: Annotated[
@@ -37,6 +38,7 @@ def merge(
     ] = None,
     method: Annotated[str | None, typer.Option("--method", help="sum (default), ties, dare, dare-ties")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="seed of stochastic rounding and of dropping")] = None,
+    strict: StrictOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another merge at --out")] = False,
     allow_other_base: OtherBaseOption = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="tensors at work at once")] = None,
@@ -47,16 +49,23 @@ def merge(
     from alignvec.errors import ConfigError
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe
     from alignvec.merge.run import merge as run
-    from alignvec.steer.knobs import parse_knobs
+    from alignvec.steer.knobs import join_knobs, parse_knobs
     from alignvec.steer.scale import scale_of
+    from alignvec.steer.solved import names_setting
     from alignvec.vectors.store import load_card
 
     places = vector_places(vectors) if vectors or VECTORS.is_dir() else {}
     loaded = load_merge_recipe(recipe) if recipe else None
     own = {name: term.vector for name, term in loaded.knobs.items() if term.vector} if loaded else {}
     named = {name: scale_of(load_card(place)) for name, place in {**places, **own}.items()}
-    knobs = parse_knobs(",".join(knob or []), scales=named)
+    if loaded and loaded.knobs and any(map(names_setting, knob or [])):
+        raise ConfigError(
+            f"a solved setting (@FILE#GOAL) is a whole setting, and {recipe} has knobs of its own; leave one out"
+        )
+    asked = parse_knobs(join_knobs(knob or []), scales=named, router=False)
+    knobs = within_usable(asked, named, strict=strict)
     given = {"base": base, "dtype": dtype, "rounding": rounding, "method": method, "seed": seed}
+    warn_unreached(knob or [])
     changes = {key: value for key, value in given.items() if value is not None}
     if loaded:
         values = loaded.model_dump()

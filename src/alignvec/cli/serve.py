@@ -28,6 +28,13 @@ def serve(
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse knobs outside the usable range instead of cutting them")
     ] = False,
+    router: Annotated[
+        Path | None,
+        typer.Option("--router", help="folder of a router: each knob counts as far as a prompt is its domain's"),
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="settings.yaml of alignvec solve: requests may name its goals")
+    ] = None,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="requests generated at the same time")] = 16,
     queue: Annotated[int, typer.Option("--queue", min=0, help="requests that wait; more are refused")] = 64,
     context: Annotated[
@@ -42,7 +49,7 @@ def serve(
     allow_other_base: OtherBaseOption = False,
 ) -> None:
     """Serve a model over an OpenAI-compatible API, with knobs per request and a page to turn them."""
-    from alignvec.errors import ConfigError
+    from alignvec.errors import ConfigError, KnobError
     from alignvec.serve.run import bind, require_loopback
 
     require_loopback(host, policy)
@@ -53,13 +60,17 @@ def serve(
     from alignvec import models
     from alignvec.serve.api.knobs import served_name
     from alignvec.serve.engine.engine import Engine, EngineSettings
+    from alignvec.serve.goals import check_goals
     from alignvec.serve.metrics import Metrics
     from alignvec.serve.policy.audit import AuditLog
     from alignvec.serve.policy.limits import RateLimits
     from alignvec.serve.policy.policy import load_policy, open_policy
+    from alignvec.serve.routing import Routing
     from alignvec.serve.run import serve as run
     from alignvec.serve.service import Options, Service
+    from alignvec.steer.routed import router_for
     from alignvec.steer.scale import scale_of
+    from alignvec.steer.solved import read_settings, routing_mismatch
     from alignvec.vectors.store import load_vector
     from alignvec.vectors.vector import AlignmentVector
 
@@ -68,20 +79,36 @@ def serve(
 
     rules = load_policy(policy) if policy else open_policy()
     loaded = read()
-    rules.check({vector.name: scale_of(vector.card) for vector in loaded})
+    scales = {vector.name: scale_of(vector.card) for vector in loaded}
+    rules.check(scales)
+    goals = read_settings(settings) if settings else {}
+    if settings and (wrong := routing_mismatch(settings, router=router is not None)):
+        raise KnobError(wrong)
+    check_goals(goals, scales)
     log = AuditLog(audit, audit_prompts)
     bound = bind(host, port)
     base = models.load(model, dtype=dtype, device=device)
-    settings = EngineSettings(
+    routing = Routing(router_for(base, router), base) if router else None
+    sizes = EngineSettings(
         max_batch=max_batch,
         queue=queue,
         context=context or min(base.context_length, 2048),
         allow_other_base=allow_other_base,
     )
-    engine = Engine(base, loaded, settings)
-    options = Options(served_name(model), strict=strict, timeout=timeout, vectors=read, page=not no_page)
+    engine = Engine(base, loaded, sizes)
+    options = Options(
+        served_name(model),
+        strict=strict,
+        timeout=timeout,
+        vectors=read,
+        page=not no_page,
+        routing=routing,
+        goals=goals,
+    )
     service = Service(engine, rules, RateLimits(), log, Metrics(engine.load), options)
     names = ", ".join(engine.scales) or "none"
     said = f"policy {policy}" if policy else "no policy: loopback only"
+    said += f"; router {router}" if router else ""
+    said += f"; {len(goals)} goals of {settings}" if settings else ""
     said += f"; audit log {audit}" if audit else ""
     run(service, bound, drain=drain, ready=f"model {options.model}; vectors {names}; {said}")

@@ -1,7 +1,9 @@
 """`alignvec solve`: from a level for each domain to the knobs that reach it."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,12 +19,20 @@ from alignvec.cli.common import (
     Split,
     TemperatureOption,
     VectorsOption,
+    data_name,
     load_knobbed,
     print_json,
     print_table,
-    progress,
     vector_places,
 )
+from alignvec.progress import progress
+
+if TYPE_CHECKING:
+    from alignvec.data.schema import PreferenceRow
+
+
+FEW = 10
+"""Queries of a domain below which its rates are too coarse to decide a goal."""
 
 
 def solve(
@@ -33,19 +43,30 @@ def solve(
     weight: Annotated[
         list[str] | None, typer.Option("--weight", help="how much a domain counts, such as medical=2; repeatable")
     ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option("--constraint", help="bound to keep, such as perplexity<=1.1 or medical=expert<=0.2; repeatable"),
+    ] = None,
     by: Annotated[
         Literal["level", "preference"],
         typer.Option("--by", help="level: generated replies, by the judge; preference: likeliest reference reply"),
     ] = "level",
     settings: Annotated[int, typer.Option("--settings", min=3, help="settings that are measured first")] = 40,
     rounds: Annotated[int, typer.Option("--rounds", min=0, help="most rounds of verifying and refining")] = 3,
-    budget: Annotated[int, typer.Option("--budget", min=4, help="most settings that are measured in all")] = 100,
+    budget: Annotated[int, typer.Option("--budget", min=4, help="most settings that are measured in all")] = 53,
     vectors: VectorsOption = None,
     data: Annotated[
         list[Path] | None, typer.Option("--data", help="JSON-lines file; repeatable; default: shipped data")
     ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", help="JSON-lines file of rows whose perplexity is bound; default: general questions"),
+    ] = None,
     split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "validation",
     limit: LimitOption = None,
+    router: Annotated[
+        Path | None, typer.Option("--router", help="folder of a router: settings for a model that routes each prompt")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="folder for settings.yaml, solve.json and the journal")
     ] = None,
@@ -62,62 +83,112 @@ def solve(
 
     All goals are solved from one set of measured settings. Killed, the same command with --out goes on where it was.
     """
-    from alignvec.data.load import load_rows, shipped_file
+    from dataclasses import replace
+
+    from alignvec.data.load import levels_of, load_files, load_rows, shipped_file
     from alignvec.errors import ConfigError
     from alignvec.evaluate.judge import judge_for
     from alignvec.provenance import provenance
-    from alignvec.solve.behaviour import Behaviour
     from alignvec.solve.box import box_of
-    from alignvec.solve.goals import all_goals, parse_goals
+    from alignvec.solve.goals import all_goals, check_consistent, parse_constraints, parse_goals
     from alignvec.solve.measure import Meter
+    from alignvec.solve.plot import plot_goals, plot_pareto
     from alignvec.solve.report import Solution, rows_of, write_solution
+    from alignvec.solve.seconds import SolveSeconds
     from alignvec.solve.solver import Solver
+    from alignvec.steer.routed import router_for, row_shares
     from alignvec.steer.sampling import Sampling
     from alignvec.vectors.store import load_card
 
     if every == bool(goal):
         raise ConfigError("give either --goal, once for each domain, or --all")
+    if every and weight:
+        raise ConfigError("--weight is for a --goal of your own; leave it out with --all")
     if budget <= settings:
         raise ConfigError(f"--budget {budget} must be more than --settings {settings}, as the base is measured too")
     places = vector_places(vectors)
     cards = {name: load_card(place) for name, place in places.items()}
-    paths = data or [shipped_file(card.domain or name) for name, card in cards.items()]
-    rows = [row for path in paths for row in load_rows(path, split=split, limit=limit)]
-    domains, levels = tuple(dict.fromkeys(row.domain for row in rows)), tuple(rows[0].responses)
+    paths = data or list(dict.fromkeys(shipped_file(card.domain or name) for name, card in cards.items()))
+    rows = load_files(paths, split=split, limit=limit)
+    domains, levels = tuple(dict.fromkeys(row.domain for row in rows)), levels_of(rows)
     goals = all_goals(domains, levels) if every else [parse_goals(goal or [], domains, levels, weight or ())]
+    bounds = parse_constraints(constraint or [], domains, levels)
+    goals = [replace(one, constraints=bounds) for one in goals]
+    if not every:
+        check_consistent(goals[0])
+    texts = load_rows(text or shipped_file("general"), limit=limit) if goals[0].bounds_perplexity else []
+    _tell_few(rows)
+    if texts:
+        typer.echo(
+            f"perplexity: every setting is also measured on {len(texts)} texts, beside {len(rows)} queries; "
+            "--limit takes fewer of both",
+            err=True,
+        )
     box = box_of(cards)
-    judge = judge_for(paths[0]) if by == "level" else None
+    judge = judge_for(*paths) if by == "level" else None
     knobbed = load_knobbed(model, vectors, dtype=dtype, device=device, allow_other_base=allow_other_base)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    described = f"{', '.join(path.name for path in paths)} {split}" + (f", first {limit} each" if limit else "")
+    described = data_name(paths, split, limit)
     journal = out / "journal.jsonl" if out else None
-    meter = Meter(knobbed, box, rows, judge=judge, sampling=sampling, data=described, journal=journal)
-    solver = Solver(meter, by)
+    meter = Meter(knobbed, box, rows, texts=texts, judge=judge, sampling=sampling, data=described, journal=journal)
+    shares = None
+    if router is not None:
+        shares = row_shares(
+            router_for(knobbed.base, router), knobbed, [row.query for row in (*rows, *texts)], box.names
+        )
+    solver = Solver(meter, by, shares)
     with progress() as advance:
         solver.explore(settings, seed, advance)
         solved = solver.solve(goals, rounds=rounds, budget=budget, advance=advance)
-    assert solver.measured is not None
+    behaviour, rates = solver.fitted()
     solution = Solution(
         by=by,
         data=described,
         box={axis.name: (axis.low, axis.high) for axis in box.axes},
+        domains={name: card.domain or name for name, card in cards.items()},
         levels=levels,
-        evaluations=len(solver.measured.points),
-        fit=Behaviour(box, solver.measured).surface.fit,
+        routed=shares is not None,
+        evaluations=solver.evaluations,
+        fit=behaviour.surface.fit,
+        judge=judge.report if judge else None,
         goals=tuple(solved),
         sampling=sampling.model_dump(),
+        seconds=SolveSeconds(
+            scoring=meter.scoring, generating=meter.generating, fitting=solver.fitting, searching=solver.searching
+        ),
         provenance=provenance(),
     )
+    traded = len(solution.goals[0].goal) > 1 and not every
     if out:
         write_solution(solution, out)
+        plot_goals(solution.goals, out / "goals.png", title=f"{solution.data}, by {by}{', routed' if router else ''}")
+        if traded:
+            plot_pareto(behaviour, rates, solution.goals, out / "pareto.png")
     if json:
         print_json(solution)
         return
-    columns, lines = rows_of(solution)
+    columns, lines, legend = rows_of(solution)
     print_table(columns, lines)
+    typer.echo(legend)
     typer.echo(solution.summary())
+    if judge:
+        typer.echo(judge.report.summary())
     for one in solution.goals:
+        if one.constraints:
+            cost = "" if one.perplexity is None else f"; perplexity {one.perplexity:.2f} times the base's"
+            typer.echo(f"{' '.join(one.goal.values())}: bounds {'kept' if one.kept else 'broken'}{cost}")
         if one.blocked_by:
             typer.echo(f"{' '.join(one.goal.values())}: {one.blocked_by}")
     if out:
-        typer.echo(f"{out}: settings.yaml solve.json journal.jsonl")
+        typer.echo(f"{out}: settings.yaml solve.json goals.png{' pareto.png' if traded else ''} journal.jsonl")
+
+
+def _tell_few(rows: Sequence["PreferenceRow"]) -> None:
+    """A warning on stderr where domains have so few queries that a goal is hardly decided."""
+    counts = Counter(row.domain for row in rows)
+    if few := ", ".join(f"{domain} {count}" for domain, count in counts.items() if count < FEW):
+        typer.echo(
+            f"warning: few queries ({few}): rates move in steps of 1/n, so goals are hardly decided; "
+            f"use {FEW} or more a domain (--limit, --split, --data)",
+            err=True,
+        )

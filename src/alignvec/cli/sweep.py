@@ -20,8 +20,8 @@ from alignvec.cli.common import (
     load_knobbed,
     print_json,
     print_table,
-    progress,
 )
+from alignvec.progress import progress
 
 if TYPE_CHECKING:
     from alignvec.evaluate.sweep import SweepResult
@@ -54,7 +54,7 @@ def sweep(
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.evaluate.sweep import sweep as run
     from alignvec.steer.sampling import Sampling
-    from alignvec.vectors.store import load_card, save_card
+    from alignvec.vectors.store import load_card, reload_card, save_card
 
     if card and allow_other_base:
         raise ConfigError("--card keeps what was measured on the vector's own base; leave out --allow-other-base")
@@ -77,12 +77,12 @@ def sweep(
             out=out,
             advance=advance,
         )
-    if card:
-        save_card(vector, described.model_copy(update={"measured": result.measurement()}))
     if json:
         print_json(result)
     else:
         show_sweep(result, out)
+    if card:  # at the end: a card that cannot keep it must not hide it
+        save_card(vector, reload_card(vector, described).model_copy(update={"measured": result.measurement()}))
 
 
 def show_sweep(result: "SweepResult", out: Path | None) -> None:

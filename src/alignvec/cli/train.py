@@ -16,7 +16,9 @@ def train(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="train on the first N rows only")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="another seed than the recipe's")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="another number of passes")] = None,
-    loss: Annotated[Literal["sigmoid", "ipo"] | None, typer.Option("--loss", help="preference loss")] = None,
+    loss: Annotated[
+        Literal["sigmoid", "ipo", "sft"] | None, typer.Option("--loss", help="preference loss; sft: none")
+    ] = None,
     sft_weight: Annotated[float | None, typer.Option("--sft-weight", help="0: preference loss alone")] = None,
     form: Annotated[
         Literal["hinged", "two-sided", "one-sided"] | None, typer.Option("--form", help="how the runs are combined")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from alignvec.cli.common import JsonOption, LimitOption, print_json, print_table, progress
+from alignvec.cli.common import JsonOption, LimitOption, print_json, print_table
+from alignvec.progress import progress
 
 
 def check(

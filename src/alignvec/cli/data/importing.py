@@ -21,6 +21,10 @@ def import_(
     prefer: Annotated[
         Literal["safer", "better"], typer.Option("--prefer", help="the preference of safe-rlhf that counts")
     ] = "safer",
+    alike: Annotated[
+        Literal["keep", "skip"],
+        typer.Option("--alike", help="pairs of safe-rlhf whose replies are both flagged safe, or both unsafe"),
+    ] = "keep",
     multi_turn: Annotated[
         Literal["skip", "flatten"], typer.Option("--multi-turn", help="flatten: the transcript becomes the query")
     ] = "skip",
@@ -51,7 +55,7 @@ def import_(
         format=format,
         columns=columns,
         domain=domain,
-        reading=Reading(multi_turn, prefer),
+        reading=Reading(multi_turn, prefer, alike),
         limit=limit,
         licence=licence,
     )

@@ -1,0 +1,88 @@
+"""Where a reproduction works, and on what."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel as Record
+
+from alignvec.progress import Advance
+from alignvec.reproduce.scale import RANDOM, Scale
+
+if TYPE_CHECKING:
+    from alignvec.models import BaseModel
+
+CONTEXT = 16384
+"""Longest sequence of the random base, in bytes: three-shot prompts for three domains fit."""
+READ = ("*.safetensors", "*.yaml", "*.jsonl")
+"""Files of a folder that a result depends on; cards also hold what was measured later."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a reproduction works, and on what.
+
+    Attributes:
+        scale: what it works on.
+        out: folder of the report; `data` in it holds results and journals, `work` models and vectors.
+        advance: called with a task's name, what was done and the total.
+    """
+
+    scale: Scale
+    out: Path
+    advance: Advance
+    _found: dict[str, Record] = field(default_factory=dict)
+
+    @cached_property
+    def base_folder(self) -> str:
+        """What `models.load` takes for the base; a random one is written first."""
+        if self.scale.base != RANDOM:
+            return self.scale.base
+        from alignvec.files import atomic_folder
+        from alignvec.tiny_model import write_tiny_model
+
+        folder = self.work(f"base-{self.scale.seed}")
+        if not folder.is_dir():
+            with atomic_folder(folder) as staging:
+                write_tiny_model(staging, seed=self.scale.seed, context=CONTEXT)
+        return str(folder)
+
+    @cached_property
+    def base(self) -> "BaseModel":
+        """The base model, loaded."""
+        from alignvec import models
+
+        return models.load(self.base_folder, dtype=self.scale.dtype)
+
+    def data(self, name: str) -> Path:
+        """A small file, or a folder of such, kept with the report."""
+        return self.out / "data" / name
+
+    def work(self, name: str) -> Path:
+        """A folder of models or vectors, which can be made again."""
+        return self.out / "work" / name
+
+    def found(self, stage: str) -> Any:
+        """What a stage that this one needs has found."""
+        return self._found[stage]
+
+    def keep(self, stage: str, found: Record) -> None:
+        """Let the following stages read what one has found."""
+        self._found[stage] = found
+
+
+def contents(paths: Iterable[Path]) -> str:
+    """Digest of files, and of the tensors, recipes and rows in folders; a missing one counts as such.
+
+    Names count, places do not.
+    """
+    found = hashlib.sha256()
+    for path in paths:
+        inside = sorted(file for pattern in READ for file in path.rglob(pattern)) if path.is_dir() else [path]
+        for file in inside:
+            content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
+            found.update(f"{file.name} {content}\n".encode())
+    return found.hexdigest()[:16]

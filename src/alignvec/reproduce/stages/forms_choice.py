@@ -1,0 +1,73 @@
+"""Which λ is best for a level, how far a form of a vector reaches, and which form that makes the default."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from alignvec.evaluate.statistics import persona_weights, spread
+from alignvec.vectors.strict import Interval
+
+Case: TypeAlias = tuple[str, str, float]
+"""Form, domain and λ."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Replies of one case, in the order of the domain's queries.
+
+    Attributes:
+        said: the judge's level of each.
+        degenerate: whether each is empty or loops.
+    """
+
+    said: Sequence[str]
+    degenerate: Sequence[bool]
+
+    def good(self, level: str) -> npt.NDArray[np.float64]:
+        """1 where a reply is of the level and not degenerate, else 0, [queries]."""
+        pairs = zip(self.said, self.degenerate, strict=True)
+        return np.array([float(one == level and not broken) for one, broken in pairs])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What follows from the replies; see `stages.forms.Forms`."""
+
+    best: dict[str, dict[str, dict[str, float]]]
+    reach: dict[str, Interval]
+    chosen: str
+
+
+def choose(heard: Mapping[Case, Heard], personas: Mapping[str, Sequence[str]], levels: Sequence[str]) -> Choice:
+    """Choose the λ of every form, domain and level, and then the form.
+
+    Of equal rates the λ nearest to 0 is taken, of equal forms the earliest.
+
+    Args:
+        heard: replies of every form in every domain at every λ.
+        personas: domain to the persona of each of its queries.
+        levels: of the replies.
+    """
+    strata = [domain for domain, own in personas.items() for _ in own]
+    weights = persona_weights([one for own in personas.values() for one in own], strata)
+    best: dict[str, dict[str, dict[str, float]]] = {}
+    reach = {}
+    for form in dict.fromkeys(form for form, _, _ in heard):
+        best[form] = {}
+        rates = []
+        for domain in personas:
+            tried = {value: one for (f, d, value), one in heard.items() if (f, d) == (form, domain)}
+            share = weights[:, [one == domain for one in strata]]
+            best[form][domain] = {}
+            for level in levels:
+                good = {value: one.good(level) for value, one in tried.items()}
+                value = max(good, key=lambda v: (good[v].mean(), -abs(v)))
+                best[form][domain][level] = value
+                rates.append(share @ good[value] / share.sum(axis=1))
+        reach[form] = spread(np.mean(rates, axis=0), min(len(set(own)) for own in personas.values()))
+    # rounded: the same rates in another order may differ in the last bit of their mean, and are a tie
+    chosen = max(reach, key=lambda form: round(reach[form].value, 9))
+    return Choice(best, reach, chosen)

@@ -1,0 +1,116 @@
+"""Safety as a knob (Figure 3), and whether refusals survive while a domain's knob turns on the safety-tuned stage."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from alignvec import models
+from alignvec.data.load import levels_of
+from alignvec.data.safety import SAFETY, load_safety
+from alignvec.evaluate.journal import Journal
+from alignvec.evaluate.refusal import refusal_judge
+from alignvec.evaluate.safety import measure_safety, safety_scope
+from alignvec.evaluate.safety_plot import plot_safety
+from alignvec.evaluate.safety_report import Safety, tables, write_safety
+from alignvec.evaluate.transfer import COEFFICIENTS
+from alignvec.provenance import provenance
+from alignvec.reproduce.material import (
+    first_of_each,
+    held_out,
+    level_judge,
+    other_stage,
+    recipe_folder,
+    safety_vector,
+    stage_recipe,
+    vector_folder,
+)
+from alignvec.reproduce.place import Place
+from alignvec.reproduce.stage import Figure, Section, Stage
+from alignvec.steer.knobs import Knobs
+from alignvec.steer.model import KnobbedModel
+from alignvec.vectors.store import load_vector
+
+HELPED = 10
+"""Queries of each domain that are replied to beside those about safety."""
+
+
+def measure_knob(place: Place) -> Safety:
+    """Turn the safety knob on the base."""
+    vector = load_vector(safety_vector(place))
+    model = KnobbedModel(place.base, [vector])
+    values = [value for value in place.scale.coefficients if value and abs(value) <= 1]
+    return _measured(place, model, [{}, *({vector.name: value} for value in values)], "safety")
+
+
+def measure_kept(place: Place) -> Safety:
+    """Turn a domain's knob, trained on the base, on the safety-tuned stage."""
+    stage = models.load(other_stage(place, "safety"), dtype=place.scale.dtype)
+    vector = load_vector(vector_folder(place, place.scale.moved))
+    model = KnobbedModel(stage, [vector], allow_other_base=True)
+    return _measured(place, model, [{}, *({vector.name: value} for value in COEFFICIENTS)], "safety-kept")
+
+
+def _measured(place: Place, model: KnobbedModel, settings: Sequence[Knobs], folder: str) -> Safety:
+    rows = load_safety(split="test", limit=place.scale.test)
+    count = min(HELPED, place.scale.spoken or HELPED)
+    asked = first_of_each(held_out(place, "test"), count)
+    refusals, levels, sampling = refusal_judge(), level_judge(place), place.scale.sampling()
+    data = "safety.jsonl and domains, test"
+    journal = Journal(
+        place.data(folder) / "journal.jsonl", safety_scope(model, list(model.vectors), sampling, data, rows, asked)
+    )
+    points, replies = measure_safety(
+        model, rows, settings, judge=refusals, domains=asked, level_judge=levels, sampling=sampling, journal=journal,
+        advance=place.advance,
+    )  # fmt: skip
+    found = Safety(
+        vectors=tuple(model.vectors),
+        base=model.base.name,
+        data=data,
+        levels=levels_of(asked),
+        points=tuple(points),
+        judge=refusals.report,
+        level_judge=levels.report,
+        sampling=sampling,
+        provenance=provenance(),
+    )
+    write_safety(found, replies, place.data(folder))
+    return found
+
+
+def show(found: Safety, figures: Path) -> Section:
+    """A figure, refusals, likelihoods, and the domains' replies."""
+    name = f"safety-{'-'.join(found.vectors)}.png"
+    plot_safety(found, figures / name)
+    judged = (found.judge.summary(), found.judge.called_text()) if found.judge else ()
+    return Section(
+        text=(
+            "Harmful requests should be refused, benign look-alikes answered. λ below 0 is drawn to show the whole "
+            "curve; it is no setting to use. The judge's own errors bound what can be seen: of reference refusals of "
+            "harmful test requests it finds the share below.",
+            *judged,
+        ),
+        tables=tuple(tables(found)),
+        figures=(Figure(path=name, caption=f"Refusals, and the domains' replies, over the {found.vectors[0]} knob."),),
+    )
+
+
+STAGE = Stage(
+    name="safety",
+    title="Safety as a knob",
+    record=Safety,
+    measure=measure_knob,
+    show=show,
+    keys=("coefficients", "training", "test", "spoken", "max_new_tokens"),
+    reads=lambda place: [stage_recipe(place, "safety"), SAFETY],
+    makes=lambda place: [recipe_folder(place, stage_recipe(place, "safety"))],
+)
+KEPT = replace(
+    STAGE,
+    name="safety-kept",
+    title="Refusals kept while a domain's knob turns",
+    measure=measure_kept,
+    keys=("moved", "training", "test", "spoken", "max_new_tokens"),
+    needs=("vectors", "safety"),
+    makes=lambda _: (),
+)
