@@ -73,10 +73,10 @@ def route(
     base = models.load(model, dtype=dtype, device=device)
     deepest = base.model.config.num_hidden_layers
     try:
-        chosen = [int(part) for part in layers.split(",")] if layers else list(range(3, deepest + 1, 3)) or [deepest]
+        chosen = [int(part) for part in layers.split(",")] if layers else None
     except ValueError:
-        chosen = []
-    if not chosen or not all(1 <= layer <= deepest for layer in chosen):
+        chosen = [0]
+    if chosen is not None and not all(1 <= layer <= deepest for layer in chosen):
         raise ConfigError(f"--layers {layers}: layers are numbers from 1 to {deepest}, such as 6,12")
     router, how = train_router(base, domains, [*chain(*train.values())], [*chain(*validation.values())], layers=chosen)
     reports = {

@@ -63,15 +63,12 @@ def safety(
 
     Killed, the same command with --out goes on where it was.
     """
-    from alignvec.data.load import levels_of, load_files, shipped_file
+    from alignvec.data.load import load_files, shipped_file
     from alignvec.data.safety import SAFETY, load_safety
-    from alignvec.evaluate.journal import Journal
     from alignvec.evaluate.judge import judge_for
     from alignvec.evaluate.refusal import refusal_judge
-    from alignvec.evaluate.safety import measure_safety, safety_scope
-    from alignvec.evaluate.safety_report import Safety, tables, write_safety
+    from alignvec.evaluate.safety_report import assess_safety, tables
     from alignvec.evaluate.sweep import parse_coefficients
-    from alignvec.provenance import provenance
     from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
     from alignvec.steer.sampling import Sampling
 
@@ -96,25 +93,11 @@ def safety(
     described = f"{', '.join(path.name for path in (*files, *paths))} {split}"
     described += f", first {limit} of each" if limit else ""
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    scope = safety_scope(knobbed, list(scales), sampling, described, rows, asked)
     with progress() as advance:
-        points, replies = measure_safety(
-            knobbed, rows, settings, judge=refusals, generate=generate, domains=asked, level_judge=levels,
-            sampling=sampling, journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
+        result = assess_safety(
+            knobbed, rows, settings, judge=refusals, level_judge=levels, domains=asked, generate=generate,
+            sampling=sampling, data=described, out=out, advance=advance,
         )  # fmt: skip
-    result = Safety(
-        vectors=tuple(scales),
-        base=knobbed.base.name,
-        data=described,
-        levels=levels_of(asked) if levels else (),
-        points=tuple(points),
-        judge=refusals.report if refusals else None,
-        level_judge=levels.report if levels else None,
-        sampling=sampling,
-        provenance=provenance(),
-    )
-    if out:
-        write_safety(result, replies, out)
     if json:
         print_json(result)
         return

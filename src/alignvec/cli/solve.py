@@ -88,13 +88,11 @@ def solve(
     from alignvec.data.load import levels_of, load_files, load_rows, shipped_file
     from alignvec.errors import ConfigError
     from alignvec.evaluate.judge import judge_for
-    from alignvec.provenance import provenance
     from alignvec.solve.box import box_of
     from alignvec.solve.goals import all_goals, check_consistent, parse_constraints, parse_goals
     from alignvec.solve.measure import Meter
     from alignvec.solve.plot import plot_goals, plot_pareto
-    from alignvec.solve.report import Solution, rows_of, write_solution
-    from alignvec.solve.seconds import SolveSeconds
+    from alignvec.solve.report import rows_of, solution_of, write_solution
     from alignvec.solve.solver import Solver
     from alignvec.steer.routed import router_for, row_shares
     from alignvec.steer.sampling import Sampling
@@ -141,23 +139,7 @@ def solve(
         solver.explore(settings, seed, advance)
         solved = solver.solve(goals, rounds=rounds, budget=budget, advance=advance)
     behaviour, rates = solver.fitted()
-    solution = Solution(
-        by=by,
-        data=described,
-        box={axis.name: (axis.low, axis.high) for axis in box.axes},
-        domains={name: card.domain or name for name, card in cards.items()},
-        levels=levels,
-        routed=shares is not None,
-        evaluations=solver.evaluations,
-        fit=behaviour.surface.fit,
-        judge=judge.report if judge else None,
-        goals=tuple(solved),
-        sampling=sampling.model_dump(),
-        seconds=SolveSeconds(
-            scoring=meter.scoring, generating=meter.generating, fitting=solver.fitting, searching=solver.searching
-        ),
-        provenance=provenance(),
-    )
+    solution = solution_of(solver, meter, solved, cards=cards)
     traded = len(solution.goals[0].goal) > 1 and not every
     if out:
         write_solution(solution, out)

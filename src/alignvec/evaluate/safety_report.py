@@ -1,15 +1,20 @@
 """Refusals under knobs as a record, tables, text to read and files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alignvec.evaluate.judge import JudgeReport
-from alignvec.evaluate.refusal import RefusalReport
-from alignvec.evaluate.safety import SafetyPoint, SafetyReply
+from alignvec.data.load import levels_of
+from alignvec.data.safety import SafetyRow
+from alignvec.data.schema import PreferenceRow
+from alignvec.evaluate.journal import Journal
+from alignvec.evaluate.judge import JudgeReport, LevelJudge
+from alignvec.evaluate.refusal import RefusalJudge, RefusalReport
+from alignvec.evaluate.safety import SafetyPoint, SafetyReply, measure_safety, safety_scope
 from alignvec.evaluate.sweep import READ, Table
 from alignvec.files import write_text
-from alignvec.provenance import Provenance
-from alignvec.steer.knobs import format_knobs
+from alignvec.provenance import Provenance, provenance
+from alignvec.steer.knobs import Knobs, format_knobs
+from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.strict import Interval, Strict
 
@@ -35,6 +40,48 @@ class Safety(Strict):
     level_judge: JudgeReport | None = None
     sampling: Sampling
     provenance: Provenance
+
+
+def assess_safety(
+    model: KnobbedModel,
+    rows: Sequence[SafetyRow],
+    settings: Sequence[Knobs],
+    *,
+    judge: RefusalJudge | None,
+    level_judge: LevelJudge | None,
+    domains: Sequence[PreferenceRow],
+    generate: int | None = None,
+    sampling: Sampling,
+    data: str,
+    out: Path | None,
+    advance: Callable[[str, int, int], None],
+) -> Safety:
+    """Measure refusals at settings of a model's knobs, as `measure_safety` does, and write the files about it.
+
+    Args:
+        data: name of the queries.
+        out: folder of the files and of the journal that a killed run goes on from; None keeps nothing.
+    """
+    names = list(model.vectors)
+    scope = safety_scope(model, names, sampling, data, rows, domains)
+    points, replies = measure_safety(
+        model, rows, settings, judge=judge, generate=generate, domains=domains, level_judge=level_judge,
+        sampling=sampling, journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
+    )  # fmt: skip
+    result = Safety(
+        vectors=tuple(names),
+        base=model.base.name,
+        data=data,
+        levels=levels_of(domains) if level_judge else (),
+        points=tuple(points),
+        judge=judge.report if judge else None,
+        level_judge=level_judge.report if level_judge else None,
+        sampling=sampling,
+        provenance=provenance(),
+    )
+    if out:
+        write_safety(result, replies, out)
+    return result
 
 
 def tables(result: Safety) -> list[Table]:

@@ -157,9 +157,7 @@ def _trained_router(place: Place) -> Router:
         own = [Prompt(row.query, frozenset([row.domain])) for row in rows]
         return own + [prompt for path in FURTHER for prompt in load_prompts(path, split)]
 
-    deepest = place.base.model.config.num_hidden_layers
-    layers = list(range(3, deepest + 1, 3)) or [deepest]
-    router, _ = train_router(place.base, place.scale.domains, asked("train"), asked("validation"), layers=layers)
+    router, _ = train_router(place.base, place.scale.domains, asked("train"), asked("validation"))
     return router
 
 

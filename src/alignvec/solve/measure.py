@@ -82,6 +82,8 @@ class Meter:
         clock: seconds.
 
     Attributes:
+        box, rows, judge, sampling, data: as given.
+        levels: of the reference replies, lowest first.
         scoring: what scoring reference replies and texts took.
         generating: what generating replies, and judging them, took.
 
@@ -107,9 +109,10 @@ class Meter:
         self.levels = levels_of(rows)
         # Ids by content, as the journal's scope is without them: a constraint may be added later.
         self.texts = tuple(row.model_copy(update={"id": f"text-{rows_digest([row])}"}) for row in texts)
-        self._model, self._judge, self._sampling = model, judge, sampling or Sampling()
+        self.judge, self.sampling, self.data = judge, sampling or Sampling(), data
+        self._model = model
         self.scoring, self.generating, self._clock = Phase(), Phase(), clock
-        self._journal = Journal(journal, scope_of(model, box.names, self._sampling, data, rows))
+        self._journal = Journal(journal, scope_of(model, box.names, self.sampling, data, rows))
 
     def measure(
         self,
@@ -146,16 +149,16 @@ class Meter:
                 journal=self._journal, turn=turn, advance=lambda n: advance("scoring", n, total),
             )  # fmt: skip
         said = None
-        if self._judge:
+        if self.judge:
             count = len(self.rows) * len(settings)
             index = {level: i for i, level in enumerate(self.levels)}
             with self._timed("generating"):
                 replies = generate_replies(
-                    self._model, self.rows, settings, self._sampling,
+                    self._model, self.rows, settings, self.sampling,
                     journal=self._journal, turn=turn, batch_size=batch_size,
                     advance=lambda n: advance("generating", n, count),
                 )  # fmt: skip
-                said = np.array([[index[level] for level in self._judge.verdicts(column)] for column in replies])
+                said = np.array([[index[level] for level in self.judge.verdicts(column)] for column in replies])
         return Measured(np.asarray(points, dtype=np.float64), self.rows, scores, said, general)
 
     @contextmanager

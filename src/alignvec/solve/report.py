@@ -11,11 +11,13 @@ from pydantic import ConfigDict
 
 from alignvec.evaluate.judge import JudgeReport
 from alignvec.files import write_text
-from alignvec.provenance import Provenance
+from alignvec.provenance import Provenance, provenance
 from alignvec.solve.goals import REACHED
+from alignvec.solve.measure import Meter
 from alignvec.solve.seconds import SolveSeconds
-from alignvec.solve.solver import Kind, SolvedGoal
+from alignvec.solve.solver import Kind, SolvedGoal, Solver
 from alignvec.solve.surface import Fit
+from alignvec.vectors.card import Card
 from alignvec.vectors.strict import Interval
 
 VERDICT = f"{REACHED:g}"
@@ -65,6 +67,35 @@ class Solution(Record):
             f"{self.fit.left_out_error:.3f} nats a token of a spread of {self.fit.spread:.3f}"
             " (near 0: good; near the spread: it knows nothing)"
         )
+
+
+def solution_of(solver: Solver, meter: Meter, goals: Sequence[SolvedGoal], *, cards: Mapping[str, Card]) -> Solution:
+    """What a solver has found, with all that it was found with.
+
+    Args:
+        solver: after `solve`.
+        meter: that it measured with.
+        goals: what `solve` returned.
+        cards: of the vectors, by the names of their knobs.
+    """
+    behaviour, _ = solver.fitted()
+    return Solution(
+        by=solver.by,
+        data=meter.data,
+        box={axis.name: (axis.low, axis.high) for axis in meter.box.axes},
+        domains={name: card.domain or name for name, card in cards.items()},
+        levels=meter.levels,
+        routed=solver.shares is not None,
+        evaluations=solver.evaluations,
+        fit=behaviour.surface.fit,
+        judge=meter.judge.report if meter.judge else None,
+        goals=tuple(goals),
+        sampling=meter.sampling.model_dump(),
+        seconds=SolveSeconds(
+            scoring=meter.scoring, generating=meter.generating, fitting=solver.fitting, searching=solver.searching
+        ),
+        provenance=provenance(),
+    )
 
 
 def reached_counts(verdicts: Sequence[Mapping[str, bool]]) -> str:

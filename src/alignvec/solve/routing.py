@@ -102,7 +102,7 @@ def train_router(
     train: Sequence[Prompt],
     validation: Sequence[Prompt],
     *,
-    layers: Sequence[int],
+    layers: Sequence[int] | None = None,
 ) -> tuple[Router, dict[str, Any]]:
     """Fit one logistic regression a domain; layers, penalty, temperature and ramp are chosen on the validation prompts.
 
@@ -115,7 +115,7 @@ def train_router(
         train: prompts to learn from, some outside all domains; a router finds several domains in a prompt, or one in a
             short question, only if it has seen such prompts.
         validation: other prompts.
-        layers: of the model, to choose from.
+        layers: of the model, to choose from; default: every third.
 
     Raises:
         DataError: if a domain, or the outside, has no prompt in one of the two.
@@ -126,6 +126,9 @@ def train_router(
                 raise DataError(f"no {name} prompt belongs to {domain}; add some")
         if all(prompt.domains & set(domains) for prompt in prompts):
             raise DataError(f"every {name} prompt belongs to a domain; add some that belong to none")
+    if layers is None:
+        deepest = base.model.config.num_hidden_layers
+        layers = list(range(3, deepest + 1, 3)) or [deepest]
     seen, held = (layer_features(base, [p.text for p in prompts], layers) for prompts in (train, validation))
     truth, wanted = labels(train, domains), labels(validation, domains)
     found = []

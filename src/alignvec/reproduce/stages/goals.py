@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from alignvec.data.load import levels_of
 from alignvec.errors import ConfigError
 from alignvec.evaluate.sweep import Table
 from alignvec.provenance import provenance
@@ -78,12 +77,13 @@ def _solve(place: Place, path: Path) -> str:
     from alignvec.solve.box import box_of
     from alignvec.solve.goals import all_goals
     from alignvec.solve.measure import Meter
-    from alignvec.solve.report import Solution, write_solution
+    from alignvec.solve.report import solution_of, write_solution
     from alignvec.solve.solver import Solver
 
     vectors = domain_vectors(place)
     model, rows, judge = knobbed(place, vectors), held_out(place, "validation"), level_judge(place)
-    box = box_of({vector.name: vector.card for vector in vectors})
+    cards = {vector.name: vector.card for vector in vectors}
+    box = box_of(cards)
     meter = Meter(
         model, box, rows, judge=judge, sampling=place.scale.sampling(), data="validation",
         journal=place.data("goals/solve/journal.jsonl"),
@@ -91,24 +91,9 @@ def _solve(place: Place, path: Path) -> str:
     shares = row_shares(router_of(place), model, [row.query for row in rows], box.names)
     solver = Solver(meter, "level", shares)
     solver.explore(FIRST, place.scale.seed, place.advance)
-    levels = levels_of(rows)
-    solved = solver.solve(all_goals(place.scale.domains, levels), rounds=1, budget=BUDGET, advance=place.advance)
-    behaviour, _ = solver.fitted()
-    solution = Solution(
-        by="level",
-        data="validation",
-        box={axis.name: (axis.low, axis.high) for axis in box.axes},
-        domains={vector.name: vector.card.domain or vector.name for vector in vectors},
-        levels=levels,
-        routed=True,
-        evaluations=solver.evaluations,
-        fit=behaviour.surface.fit,
-        judge=judge.report,
-        goals=tuple(solved),
-        sampling=place.scale.sampling().model_dump(),
-        provenance=provenance(),
-    )
-    write_solution(solution, path.parent)
+    goals = all_goals(place.scale.domains, meter.levels)
+    solved = solver.solve(goals, rounds=1, budget=BUDGET, advance=place.advance)
+    write_solution(solution_of(solver, meter, solved, cards=cards), path.parent)
     return f"{solver.evaluations} settings measured here"
 
 

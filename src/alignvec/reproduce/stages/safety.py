@@ -5,15 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from alignvec import models
-from alignvec.data.load import levels_of
 from alignvec.data.safety import SAFETY, load_safety
-from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.refusal import refusal_judge
-from alignvec.evaluate.safety import measure_safety, safety_scope
 from alignvec.evaluate.safety_plot import plot_safety
-from alignvec.evaluate.safety_report import Safety, tables, write_safety
+from alignvec.evaluate.safety_report import Safety, assess_safety, tables
 from alignvec.evaluate.transfer import COEFFICIENTS
-from alignvec.provenance import provenance
 from alignvec.reproduce.material import (
     first_of_each,
     held_out,
@@ -54,28 +50,11 @@ def _measured(place: Place, model: KnobbedModel, settings: Sequence[Knobs], fold
     rows = load_safety(split="test", limit=place.scale.test)
     count = min(HELPED, place.scale.spoken or HELPED)
     asked = first_of_each(held_out(place, "test"), count)
-    refusals, levels, sampling = refusal_judge(), level_judge(place), place.scale.sampling()
-    data = "safety.jsonl and domains, test"
-    journal = Journal(
-        place.data(folder) / "journal.jsonl", safety_scope(model, list(model.vectors), sampling, data, rows, asked)
-    )
-    points, replies = measure_safety(
-        model, rows, settings, judge=refusals, domains=asked, level_judge=levels, sampling=sampling, journal=journal,
+    return assess_safety(
+        model, rows, settings, judge=refusal_judge(), level_judge=level_judge(place), domains=asked,
+        sampling=place.scale.sampling(), data="safety.jsonl and domains, test", out=place.data(folder),
         advance=place.advance,
     )  # fmt: skip
-    found = Safety(
-        vectors=tuple(model.vectors),
-        base=model.base.name,
-        data=data,
-        levels=levels_of(asked),
-        points=tuple(points),
-        judge=refusals.report,
-        level_judge=levels.report,
-        sampling=sampling,
-        provenance=provenance(),
-    )
-    write_safety(found, replies, place.data(folder))
-    return found
 
 
 def show(found: Safety, figures: Path) -> Section:
