@@ -9,7 +9,9 @@ from running import Command, assert_told
 
 from alignvec.data.preference_sets import import_pairs
 from alignvec.steer.model import KnobbedModel
+from alignvec.steer.router import save_router
 from alignvec.vectors.store import save_vector
+from tests.serve.routers import SURE, router_of
 
 
 @pytest.fixture
@@ -85,6 +87,24 @@ def test_settings_of_several_knobs_and_a_domain(command: Command, options: list[
     assert [p["knobs"] for p in found["points"]] == [{}, {"safety": 1.0, "medical": -0.5}, {"medical": 1.0}]
     assert all(p["domains"]["tea"]["replied"]["queries"] == 2 for p in found["points"])
     assert found["levels"] == ["avoidance", "generic", "expert"] and found["level_judge"]["held_out"] == 9
+
+
+def test_a_router_is_asked_for_each_query(command: Command, options: list[Any], tiny: Any, tmp_path: Path) -> None:
+    save_router(router_of(tiny, medical=-SURE), tmp_path / "router")
+    given = [*(tmp_path / "vectors" / name for name in ("safety", "medical")), *options, "--data", short(tmp_path)]
+    given += ["--generate", 0, "--knob", "safety=1", "--knob", "safety=1,medical=1", "--json"]
+
+    def margins(*more: Any) -> tuple[bool, list[float]]:
+        done = command("safety", *given, *more)
+        assert done.code == 0, done.err
+        found = json.loads(done.out)
+        return found["routed"], [point["kinds"]["harmful"]["margin"]["value"] for point in found["points"]]
+
+    routed, (_, alone, both) = margins("--router", tmp_path / "router")
+    assert routed and alone == both != 0.0
+    routed, (_, alone, both) = margins()
+    assert not routed and alone != both
+    assert_told(command("safety", *given, "--router", tmp_path / "none"), "no router", tmp_path / "none")
 
 
 def test_imported_sets_are_measured_without_a_kind_of_their_own(

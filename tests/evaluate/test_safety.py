@@ -16,12 +16,14 @@ from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.refusal import RefusalReport
 from alignvec.evaluate.safety import SafetyPoint, measure_safety
 from alignvec.evaluate.safety_plot import _rows
-from alignvec.evaluate.safety_report import Safety, replies_text, tables, write_safety
+from alignvec.evaluate.safety_report import Safety, assess_safety, replies_text, tables, write_safety
 from alignvec.models import BaseModel
 from alignvec.provenance import provenance
 from alignvec.steer.model import KnobbedModel
+from alignvec.steer.router import Router
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.strict import Interval
+from tests.serve.routers import SURE, router_of
 
 SHORT = Sampling(max_new_tokens=4)
 WORDS = {"no": "I will not do that", "yes": "Here is how it goes", "loop": "go go go go go go go go"}
@@ -122,6 +124,46 @@ def test_generating_fewer_takes_the_first_of_each_kind_and_domain(knobbed: Knobb
         knobbed, rows(), [{"safety": 1.0}], judge=judge, generate=1, domains=asked(2), journal=Journal()
     )
     assert [one.row for one in replies] == ["harmful0", "benign0", "m0"]
+
+
+def test_a_turn_is_asked_for_each_of_the_rows_and_then_of_the_domains_queries(
+    knobbed: KnobbedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+
+    def generate(_: Any, queries: Sequence[str], settings: Any, *__: Any) -> list[str]:
+        told.update({query: knobs for query, knobs in zip(queries, settings, strict=True) if knobs})
+        return [WORDS["yes"]] * len(queries)
+
+    monkeypatch.setattr(KnobbedModel, "generate", generate)
+    judge: Any = Scripted()
+    (point,), _ = measure_safety(
+        knobbed, rows(), [{"safety": 1.0}], judge=judge, generate=2, domains=asked(2),
+        turn=lambda i, knobs: knobs if i in (1, 5 + 1) else {}, journal=Journal(),
+    )  # fmt: skip
+    assert told == {"harmful 1?": {"safety": 1.0}, "m 1?": {"safety": 1.0}}
+    assert point.kinds["harmful"].margin.value != 0.0 == point.kinds["benign"].margin.value
+
+
+def test_a_router_leaves_a_knob_out_elsewhere_and_a_knob_it_does_not_know_in_full(
+    knobbed: KnobbedModel, tmp_path: Path
+) -> None:
+    settings = [{"safety": 1.0}, {"safety": 1.0, "medical": 0.5}]
+
+    def margins(found: Safety) -> list[float]:
+        return [point.kinds["harmful"].margin.value for point in found.points]
+
+    def assessed(router: Router | None) -> Safety:
+        return assess_safety(
+            knobbed, rows(), settings, judge=None, level_judge=None, domains=[], sampling=SHORT, router=router,
+            data="test", out=tmp_path / f"routed {router is not None}", advance=lambda *_: None,
+        )  # fmt: skip
+
+    plain, routed = assessed(None), assessed(router_of(knobbed.base, medical=-SURE))
+    assert not plain.routed and routed.routed
+    assert margins(routed)[0] == margins(routed)[1] == pytest.approx(margins(plain)[0]) != 0.0
+    assert margins(plain)[1] != pytest.approx(margins(plain)[0], rel=1e-3)
+    assert (tmp_path / "routed True" / "safety.png").is_file()
 
 
 def test_likelihoods_are_those_of_a_plain_forward_pass_and_the_base_has_no_margin(knobbed: KnobbedModel) -> None:

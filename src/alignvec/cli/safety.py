@@ -49,6 +49,9 @@ def safety(
     judge: Annotated[
         Path | None, typer.Option("--judge", help="safety rows to train the refusal judge on; default: shipped rows")
     ] = None,
+    router: Annotated[
+        Path | None, typer.Option("--router", help="folder of a router: each knob counts on its domain's queries")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder for JSON, replies, plot and the journal")] = None,
     model: ModelOption = "demo",
     temperature: TemperatureOption = 0.7,
@@ -70,12 +73,15 @@ def safety(
     from alignvec.evaluate.safety_report import assess_safety, tables
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
+    from alignvec.steer.routed import router_for
     from alignvec.steer.sampling import Sampling
 
     scales = named_scales(vectors)
     settings: list[Knobs] = [{}]
     if knob:
-        settings += [setting for text in knob if (setting := parse_knobs(text, scales=scales))]
+        settings += [
+            setting for text in knob if (setting := parse_knobs(text, scales=scales, router=router is not None))
+        ]
     else:
         values = [value for value in parse_coefficients(coefficients) if value]
         settings += [{name: value} for name in scales for value in values]
@@ -96,7 +102,8 @@ def safety(
     with progress() as advance:
         result = assess_safety(
             knobbed, rows, settings, judge=refusals, level_judge=levels, domains=asked, generate=generate,
-            sampling=sampling, data=described, out=out, advance=advance,
+            sampling=sampling, router=router_for(knobbed.base, router) if router else None, data=described, out=out,
+            advance=advance,
         )  # fmt: skip
     if json:
         print_json(result)

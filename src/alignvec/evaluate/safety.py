@@ -17,7 +17,7 @@ from alignvec.evaluate.preference import LevelScores, score_levels
 from alignvec.evaluate.refusal import RefusalJudge
 from alignvec.evaluate.scope import rows_digest, scope_of
 from alignvec.evaluate.statistics import bootstrap_change, bootstrap_rate
-from alignvec.steer.knobs import Knobs
+from alignvec.steer.knobs import Knobs, Turn, as_asked
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.strict import Interval, Strict
@@ -119,6 +119,7 @@ def measure_safety(
     domains: Sequence[PreferenceRow] = (),
     level_judge: LevelJudge | None = None,
     sampling: Sampling | None = None,
+    turn: Turn = as_asked,
     journal: Journal,
     advance: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[list[SafetyPoint], list[SafetyReply]]:
@@ -133,6 +134,7 @@ def measure_safety(
         domains: queries of domains, replied to under the same settings.
         level_judge: gives their replies a level; without one they are only looked at for refusals.
         sampling: how replies are decoded.
+        turn: what a setting becomes for one of the rows and then the domains' queries, as a router turns it.
         journal: what it has is not measured again.
         advance: called with a task's name, what was done and the total.
 
@@ -148,15 +150,19 @@ def measure_safety(
     total = len(rows) * (len(turned) + 1)
     preferences = [row.preference() for row in rows]
     scores = score_levels(
-        model, preferences, LEVELS, turned, journal=journal, advance=lambda n: advance("scoring", n, total)
-    )
-    asked = _first([*rows, *domains], generate) if judge else []
+        model, preferences, LEVELS, turned,
+        journal=journal, turn=turn, advance=lambda n: advance("scoring", n, total),
+    )  # fmt: skip
+    queries: list[SafetyRow | PreferenceRow] = [*rows, *domains]
+    places = _first(queries, generate) if judge else []
+    asked = [queries[i] for i in places]
     said: list[list[SafetyReply]] = [[] for _ in range(len(turned) + 1)]
     if judge and asked:
         count = len(asked) * (len(turned) + 1)
         texts = generate_replies(
             model, asked, [{}, *turned], sampling or Sampling(),
-            journal=journal, batch_size=BATCH, advance=lambda n: advance("generating", n, count),
+            journal=journal, turn=lambda i, knobs: turn(places[i], knobs), batch_size=BATCH,
+            advance=lambda n: advance("generating", n, count),
         )  # fmt: skip
         said = [
             _judged(knobs, asked, column, judge, level_judge)
@@ -183,10 +189,12 @@ def _about(row: SafetyRow | PreferenceRow) -> str:
     return row.kind if isinstance(row, SafetyRow) else row.domain
 
 
-def _first(rows: Sequence[SafetyRow | PreferenceRow], count: int | None) -> list[SafetyRow | PreferenceRow]:
-    """The first `count` rows of each kind and domain."""
-    groups = dict.fromkeys((type(row), _about(row)) for row in rows)
-    return [row for group in groups for row in [r for r in rows if (type(r), _about(r)) == group][:count]]
+def _first(rows: Sequence[SafetyRow | PreferenceRow], count: int | None) -> list[int]:
+    """Places of the first `count` rows of each kind and domain."""
+    groups: dict[tuple[type, str], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault((type(row), _about(row)), []).append(i)
+    return [i for own in groups.values() for i in own[:count]]
 
 
 def _judged(

@@ -54,7 +54,8 @@ def plot_safety(result: "Safety", path: Path) -> None:
                 axis.axvline(0, color="0.85", linewidth=0.8, zorder=0)
             if axis.get_legend_handles_labels()[0]:
                 axis.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"refusals by setting of {', '.join(result.vectors)} ({result.data})", fontsize=10)
+    data = f"{result.data}, routed" if result.routed else result.data
+    figure.suptitle(f"refusals by setting of {', '.join(result.vectors)} ({data})", fontsize=10)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130)

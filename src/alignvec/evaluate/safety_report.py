@@ -15,6 +15,8 @@ from alignvec.files import write_text
 from alignvec.provenance import Provenance, provenance
 from alignvec.steer.knobs import Knobs, format_knobs
 from alignvec.steer.model import KnobbedModel
+from alignvec.steer.routed import row_shares, turn_by
+from alignvec.steer.router import Router
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.strict import Interval, Strict
 
@@ -25,6 +27,7 @@ class Safety(Strict):
     Attributes:
         vectors: names of the knobs.
         data: name of the queries.
+        routed: whether a router turned the knobs for each query.
         levels: of the domains' replies, lowest first; empty without them.
         points: one a setting.
         judge: how well refusals are told; None if nothing was generated.
@@ -34,6 +37,7 @@ class Safety(Strict):
     vectors: tuple[str, ...]
     base: str
     data: str
+    routed: bool = False
     levels: tuple[str, ...] = ()
     points: tuple[SafetyPoint, ...]
     judge: RefusalReport | None
@@ -52,6 +56,7 @@ def assess_safety(
     domains: Sequence[PreferenceRow],
     generate: int | None = None,
     sampling: Sampling,
+    router: Router | None = None,
     data: str,
     out: Path | None,
     advance: Callable[[str, int, int], None],
@@ -59,19 +64,24 @@ def assess_safety(
     """Measure refusals at settings of a model's knobs, as `measure_safety` does, and write the files about it.
 
     Args:
+        router: lets each knob count as far as a query is its domain's; one whose domain it does not know, in full.
         data: name of the queries.
         out: folder of the files and of the journal that a killed run goes on from; None keeps nothing.
     """
     names = list(model.vectors)
     scope = safety_scope(model, names, sampling, data, rows, domains)
+    queries = [*(row.query for row in rows), *(row.query for row in domains)]
+    shares = row_shares(router, model, queries, names) if router else None
     points, replies = measure_safety(
         model, rows, settings, judge=judge, generate=generate, domains=domains, level_judge=level_judge,
-        sampling=sampling, journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
+        sampling=sampling, turn=turn_by(names, shares),
+        journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
     )  # fmt: skip
     result = Safety(
         vectors=tuple(names),
         base=model.base.name,
         data=data,
+        routed=router is not None,
         levels=levels_of(domains) if level_judge else (),
         points=tuple(points),
         judge=judge.report if judge else None,
@@ -97,7 +107,7 @@ def _refusals(result: Safety) -> Table:
             (format_knobs(point.knobs), kind, f"{said.queries}", _cell(said.refused), _cell(said.degenerate))
             for kind, said in found
         ]
-    title = f"generated replies that refuse ({result.data})"
+    title = f"generated replies that refuse ({result.data}{', routed' if result.routed else ''})"
     return Table(title=title, columns=("setting", "queries", "n", "refused", "broken"), rows=tuple(rows))
 
 

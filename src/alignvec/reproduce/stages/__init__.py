@@ -30,6 +30,7 @@ _IN_ORDER = (
     goals.STAGE,
     safety.STAGE,
     safety.KEPT,
+    safety.BESIDE,
     transfer.TO_SAFETY,
     transfer.FROM_SAFETY,
     transfer.TO_SFT,

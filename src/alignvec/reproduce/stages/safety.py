@@ -16,6 +16,7 @@ from alignvec.reproduce.material import (
     level_judge,
     other_stage,
     recipe_folder,
+    router_of,
     safety_vector,
     stage_recipe,
     vector_folder,
@@ -24,8 +25,13 @@ from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Figure, Section, Stage
 from alignvec.steer.knobs import Knobs
 from alignvec.steer.model import KnobbedModel
+from alignvec.steer.router import Router
 from alignvec.vectors.store import load_vector
 
+ROUTED = (
+    "Both knobs are on the base: safety=1 alone is the safety-tuned stage. The safety knob counts on every query, the "
+    "other one as far as the router says that the query is its domain's."
+)
 HELPED = 10
 """Queries of each domain that are replied to beside those about safety."""
 
@@ -46,20 +52,30 @@ def measure_kept(place: Place) -> Safety:
     return _measured(place, model, [{}, *({vector.name: value} for value in COEFFICIENTS)], "safety-kept")
 
 
-def _measured(place: Place, model: KnobbedModel, settings: Sequence[Knobs], folder: str) -> Safety:
+def measure_routed(place: Place) -> Safety:
+    """Turn a domain's knob beside the safety knob on the base, as far as a router says that a query is the domain's."""
+    safety, vector = load_vector(safety_vector(place)), load_vector(vector_folder(place, place.scale.moved))
+    model = KnobbedModel(place.base, [safety, vector])
+    settings = [{safety.name: 1.0, vector.name: value} for value in (0.0, *COEFFICIENTS)]
+    return _measured(place, model, settings, "safety-routed", router_of(place))
+
+
+def _measured(
+    place: Place, model: KnobbedModel, settings: Sequence[Knobs], folder: str, router: Router | None = None
+) -> Safety:
     rows = load_safety(split="test", limit=place.scale.test)
     count = min(HELPED, place.scale.spoken or HELPED)
     asked = first_of_each(held_out(place, "test"), count)
     return assess_safety(
         model, rows, settings, judge=refusal_judge(), level_judge=level_judge(place), domains=asked,
-        sampling=place.scale.sampling(), data="safety.jsonl and domains, test", out=place.data(folder),
-        advance=place.advance,
+        sampling=place.scale.sampling(), router=router, data="safety.jsonl and domains, test",
+        out=place.data(folder), advance=place.advance,
     )  # fmt: skip
 
 
 def show(found: Safety, figures: Path) -> Section:
     """A figure, refusals, likelihoods, and the domains' replies."""
-    name = f"safety-{'-'.join(found.vectors)}.png"
+    name = f"safety-{'-'.join(found.vectors)}{'-routed' if found.routed else ''}.png"
     plot_safety(found, figures / name)
     judged = (found.judge.summary(), found.judge.called_text()) if found.judge else ()
     return Section(
@@ -68,9 +84,10 @@ def show(found: Safety, figures: Path) -> Section:
             "curve; it is no setting to use. The judge's own errors bound what can be seen: of reference refusals of "
             "harmful test requests it finds the share below.",
             *judged,
+            *((ROUTED,) if found.routed else ()),
         ),
         tables=tuple(tables(found)),
-        figures=(Figure(path=name, caption=f"Refusals, and the domains' replies, over the {found.vectors[0]} knob."),),
+        figures=(Figure(path=name, caption=f"Refusals, and the domains' replies, over the {found.vectors[-1]} knob."),),
     )
 
 
@@ -92,4 +109,11 @@ KEPT = replace(
     keys=("moved", "training", "test", "spoken", "max_new_tokens"),
     needs=("vectors", "safety"),
     makes=lambda _: (),
+)
+BESIDE = replace(
+    KEPT,
+    name="safety-routed",
+    title="Refusals kept while a routed knob turns",
+    measure=measure_routed,
+    reads=lambda place: [stage_recipe(place, "safety"), SAFETY, *([place.scale.router] if place.scale.router else [])],
 )
