@@ -124,3 +124,14 @@ def test_what_is_measured_again_takes_with_it_what_was_made_from_it() -> None:
 
 def test_a_digest_tells_results_apart() -> None:
     assert digest(Number(value=1)) == digest(Number(value=1)) != digest(Number(value=2))
+
+
+def test_a_key_that_a_record_got_later_changes_nothing_until_it_is_set() -> None:
+    class Before(Strict):
+        value: int
+
+    class After(Before):
+        routed: bool = False
+
+    assert digest(After(value=1)) == digest(Before(value=1))
+    assert len({digest(After(value=1)), digest(After(value=1, routed=True)), digest(After(value=2))}) == 3

@@ -109,8 +109,8 @@ class Stage:
 
 
 def digest(found: Record) -> str:
-    """What a result is known by to those made from it."""
-    return hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:16]
+    """What a result is known by to those made from it; a key that a record got later is no change at its default."""
+    return hashlib.sha256(found.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
 
 
 def run_stage(stage: Stage, place: Place) -> Finished:
