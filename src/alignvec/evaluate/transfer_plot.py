@@ -17,8 +17,13 @@ COLOURS = {"native": "#1b6ca8", "foreign": "#b3541e"}
 LOWEST, HIGHEST = "#6b4ea3", "#3d7a28"
 
 
-def plot_transfers(results: Sequence["Transfer"], path: Path) -> None:
+def plot_transfers(results: Sequence["Transfer"], path: Path, *, stages: Sequence[str] = ()) -> None:
     """Draw one row of panels a transfer into a PNG.
+
+    Args:
+        results: the transfers.
+        path: of the PNG.
+        stages: what each is turned on, in words; default: the names of the folders.
 
     Raises:
         StorageError: if the picture cannot be written.
@@ -26,12 +31,13 @@ def plot_transfers(results: Sequence["Transfer"], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.7 * len(results)), layout="constrained")
-    for result, (margin, said, kept) in zip(results, figure.subplots(len(results), 3, squeeze=False), strict=True):
-        stage = Path(result.stage).name
+    names = stages or [f"stage {Path(result.stage).name}" for result in results]
+    rows = figure.subplots(len(results), 3, squeeze=False)
+    for result, stage, (margin, said, kept) in zip(results, names, rows, strict=True):
         for origin in ORIGINS:
             points = [(e.coefficient, e.margin) for e in result.effects if e.origin == origin or not e.coefficient]
             _curve(margin, points, COLOURS[origin], STYLES[origin], origin)
-        margin.set(title=f"{result.vector} on stage {stage}: margin", ylabel="nats per token")
+        margin.set(title=f"{result.vector} on {stage}: margin", ylabel="nats per token")
         margin.axhline(0, color="0.7", linewidth=0.8)
         _levels(said, result)
         for axis in (margin, said):

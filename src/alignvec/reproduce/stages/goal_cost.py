@@ -52,7 +52,8 @@ def show(found: GoalCost, figures: Path) -> Section:
     return Section(
         text=(
             f"Seconds of one setting were measured on {TIMED} settings, queries and replies included; the evaluations "
-            f"are {found.settings} of such. The search is timed goal by goal.",
+            f"are {found.settings} of such. The search is timed goal by goal. A verified goal's replies were generated "
+            "and judged at its setting; joint training is counted without that, so it compares with the search alone.",
         ),
         tables=tuple(tables(found)),
         figures=(Figure(path="goal-cost.png", caption="Seconds a goal over the number of goals."),),

@@ -82,7 +82,7 @@ def show(found: Moved, figures: Path) -> Section:
     """Curves of both vectors, and the shares kept."""
     result = found.transfer
     name = f"transfer-{'-'.join(found.origin.split())}-{'-'.join(found.target.split())}.png"
-    plot_transfers([result], figures / name)
+    plot_transfers([result], figures / name, stages=[found.target])
     return Section(
         text=(
             f"The {result.vector} vector trained on {found.origin} (foreign) and the one trained on {found.target} "
