@@ -27,7 +27,7 @@ class MaxWords(_Check):
     kind: Literal["max_words"]
     count: Count
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return len(reply.split()) <= self.count
 
 
@@ -37,7 +37,7 @@ class MinWords(_Check):
     kind: Literal["min_words"]
     count: Count
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return len(reply.split()) >= self.count
 
 
@@ -47,7 +47,7 @@ class Lines(_Check):
     kind: Literal["lines"]
     count: Count
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return sum(1 for line in reply.splitlines() if line.strip()) == self.count
 
 
@@ -57,7 +57,7 @@ class Bullets(_Check):
     kind: Literal["bullets"]
     count: Count
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return len(re.findall(r"^\s*[-*•]\s+\S", reply, re.MULTILINE)) == self.count
 
 
@@ -67,7 +67,7 @@ class Numbered(_Check):
     kind: Literal["numbered"]
     count: Count
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         numbers = re.findall(r"^\s*(\d+)[.)]\s+\S", reply, re.MULTILINE)
         return [int(number) for number in numbers] == list(range(1, self.count + 1))
 
@@ -78,7 +78,7 @@ class Includes(_Check):
     kind: Literal["includes"]
     words: Words
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return all(_has_word(reply, word) for word in self.words)
 
 
@@ -88,7 +88,7 @@ class Excludes(_Check):
     kind: Literal["excludes"]
     words: Words
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return not any(_has_word(reply, word) for word in self.words)
 
 
@@ -98,7 +98,7 @@ class Without(_Check):
     kind: Literal["without"]
     characters: Annotated[str, Field(min_length=1)]
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return not set(self.characters) & set(reply)
 
 
@@ -108,7 +108,7 @@ class StartsWith(_Check):
     kind: Literal["starts_with"]
     text: Annotated[str, Field(min_length=1)]
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return re.match(re.escape(self.text) + r"(?!\w)", reply, re.IGNORECASE) is not None
 
 
@@ -118,7 +118,7 @@ class EndsWith(_Check):
     kind: Literal["ends_with"]
     text: Annotated[str, Field(min_length=1)]
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return reply.rstrip(END_MARKS).casefold().endswith(self.text.rstrip(END_MARKS).casefold())
 
 
@@ -127,7 +127,7 @@ class LowerCase(_Check):
 
     kind: Literal["lower_case"]
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return reply.islower()
 
 
@@ -136,7 +136,7 @@ class UpperCase(_Check):
 
     kind: Literal["upper_case"]
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return reply.isupper()
 
 
@@ -146,7 +146,7 @@ class OneOf(_Check):
     kind: Literal["one_of"]
     options: Words
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         return reply.strip(END_MARKS).casefold() in {option.casefold() for option in self.options}
 
 
@@ -156,7 +156,7 @@ class JsonObject(_Check):
     kind: Literal["json_object"]
     keys: Words
 
-    def holds(self, reply: str) -> bool:  # noqa: D102
+    def holds(self, reply: str) -> bool:
         fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", reply, re.DOTALL)
         try:
             found = json.loads(fenced[1] if fenced else reply)
