@@ -90,15 +90,24 @@ def _seconds_of(path: Path) -> float | None:
 
 
 def tunable(place: Place) -> list[tuple[Tunable, tuple[float, ...]]]:
-    """Methods with strengths, and the amounts that each chooses from: as many for all."""
+    """Methods with strengths, and the amounts that each chooses from: as many for all, over ranges of like effect.
+
+    A two-sided vector is half the difference of the two sides, so its λ goes twice as far as the others'; α of a
+    control vector goes to three times the whole difference of means, as it acts behind one layer alone.
+    """
     base, vectors, amounts = place.base, domain_vectors(place), place.scale.strengths
-    forms: list[Tunable] = [
-        knob_method(base, vectors, form, {}, train_seconds=train_seconds(place, form)) for form in FORMS
+    further = tuple(2 * amount for amount in amounts)
+    forms: list[tuple[Tunable, tuple[float, ...]]] = [
+        (
+            knob_method(base, vectors, form, {}, train_seconds=train_seconds(place, form)),
+            further if form == "two-sided" else amounts,
+        )
+        for form in FORMS
     ]
     return [
-        *((method, amounts) for method in forms),
+        *forms,
         (mixing_method(base, vectors, {}, train_seconds=train_seconds(place)), amounts),
-        (Steering(base, control_vectors(place), {}), tuple(amount / 2 for amount in amounts)),
+        (Steering(base, control_vectors(place), {}), further),
     ]
 
 
