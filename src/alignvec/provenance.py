@@ -42,9 +42,14 @@ def provenance() -> Provenance:
     return Provenance(
         command=" ".join([name, *sys.argv[1:]]),
         versions=versions(),
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        machine=machine(),
         commit=_commit(),
     )
+
+
+def machine() -> str:
+    """This machine and Python, in words."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def versions() -> dict[str, str]:

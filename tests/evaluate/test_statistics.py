@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate
+from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate, spread_rate
 from alignvec.vectors.strict import Interval
 
 
@@ -45,6 +45,19 @@ def test_groups_of_equal_values_widen_the_interval_as_if_each_were_one() -> None
 def test_opposite_values_in_every_group_leave_no_doubt() -> None:
     found = bootstrap_mean([1.0, -1.0] * 50, names(100, size=2))
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_rates_that_agree_in_all_groups_allow_for_groups_that_were_missed() -> None:
+    slack = 1 - 0.025 ** (1 / 5)
+    half = bootstrap_rate([1.0, 0.0] * 5, names(10, size=2))
+    assert (half.low, half.high) == (pytest.approx(0.5 * (1 - slack)), pytest.approx(0.5 + 0.5 * slack))
+    third = bootstrap_rate([1.0, 0.0, 0.0] * 5, names(15, size=3))  # not exact in binary
+    assert (third.low, third.high) == (pytest.approx((1 - slack) / 3), pytest.approx(1 / 3 + 2 / 3 * slack))
+    none = spread_rate(np.zeros(2001), groups=5, fewest=2)
+    assert (none.low, none.high) == (0.0, pytest.approx(slack))
+    varied = np.linspace(0.0, 1.0, 2001)
+    assert spread_rate(varied, groups=5, fewest=2).high == np.percentile(varied[1:], 97.5)
+    assert spread_rate(varied, groups=5, fewest=1).high is None
 
 
 def test_unequal_groups_count_by_their_queries() -> None:

@@ -138,6 +138,11 @@ def _repeated(names: Iterable[str]) -> str | None:
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
+def domain_path(name: str) -> Path:
+    """File of a shipped domain, by its name, whether or not there is one."""
+    return DOMAINS / f"{name}.yaml"
+
+
 def load_domain(name: str) -> Domain:
     """Read a domain by the name of a shipped one or the path of a YAML file.
 
@@ -146,7 +151,7 @@ def load_domain(name: str) -> Domain:
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = DOMAINS / f"{name}.yaml"
+        path = domain_path(name)
         if not path.is_file():
             have = ", ".join(sorted(found.stem for found in DOMAINS.glob("*.yaml"))) or "none"
             raise DataError(f"no domain named {name!r} (have: {have}); name one, or a domain file of your own (.yaml)")

@@ -40,16 +40,29 @@ def bootstrap_mean(values: Sequence[float], groups: Sequence[str], *, seed: int 
 def bootstrap_rate(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Interval:
     """`bootstrap_mean` of values that are 0 or 1.
 
-    Where all agree, resampling cannot vary, so the interval is the exact binomial one (Clopper and Pearson 1934) with
-    one trial a group.
+    Where all groups agree, resampling cannot vary: as many groups of all 0 or of all 1 as may well have been missed are
+    allowed for, which for a rate of 0 or 1 is the exact binomial interval (Clopper and Pearson 1934) with one trial a
+    group.
     """
-    found = bootstrap_mean(values, groups, seed=seed)
-    if found.low is None:
+    return _unless_constant(bootstrap_mean(values, groups, seed=seed), len(set(groups)))
+
+
+def spread_rate(values: npt.NDArray[np.float64], groups: int, fewest: int) -> Interval:
+    """`spread` of a mean of rates; where no resampling differs, as `bootstrap_rate`.
+
+    Args:
+        values: the mean, and then its resamplings.
+        groups: number of personas that were drawn from.
+        fewest: of several strata, the number of personas in the one that has fewest.
+    """
+    return _unless_constant(spread(values, fewest), groups)
+
+
+def _unless_constant(found: Interval, groups: int) -> Interval:
+    if found.low is None or found.high is None or found.high - found.low > 1e-9:
         return found
-    slack = highest_unseen(len(set(groups)))
-    if found.value == 1.0:
-        return Interval(value=1.0, low=1 - slack, high=1.0)
-    return Interval(value=0.0, low=0.0, high=slack) if found.value == 0.0 else found
+    slack, value = highest_unseen(groups), found.value
+    return Interval(value=value, low=(1 - slack) * value, high=value + slack * (1 - value))
 
 
 def bootstrap_change(differences: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Interval:

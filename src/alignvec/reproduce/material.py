@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from alignvec.data.schema import PreferenceRow
 from alignvec.errors import ConfigError
 from alignvec.evaluate.judge import LevelJudge, judge_for
 from alignvec.files import storage_errors
+from alignvec.models import BaseModel, load
 from alignvec.reproduce.place import Place, contents
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.router import Router, load_router, save_router
@@ -83,7 +85,7 @@ def train_by_recipe(place: Place, recipe: Path, *, stage: StageName | None = Non
     Another process that trains the same is waited for.
     """
     folder = recipe_folder(place, recipe, stage=stage)
-    with _once(folder):
+    with once(folder):
         if not (folder / "vector" / "card.json").is_file():
             from alignvec.train.config import load_recipe
             from alignvec.train.vector import train_vector
@@ -107,9 +109,19 @@ def other_stage(place: Place, name: StageName) -> str:
 
     vector = train_by_recipe(place, stage_recipe(place, name))
     folder = vector.parent / "stage"
-    with _once(folder):
+    with once(folder):
         write_stage(vector, folder, base=place.base_folder)
     return str(folder)
+
+
+def stage_name(place: Place, name: StageName) -> str:
+    """What another stage is called in results, wherever it lies."""
+    return f"{place.scale.base} + {stage_recipe(place, name).stem}"
+
+
+def load_stage(place: Place, name: StageName) -> BaseModel:
+    """The model of another stage, under its name."""
+    return replace(load(other_stage(place, name), dtype=place.scale.dtype), name=stage_name(place, name))
 
 
 def safety_vector(place: Place) -> Path:
@@ -143,7 +155,7 @@ def router_of(place: Place) -> Router:
 
     prompts = contents([*(shipped_file(domain) for domain in place.scale.domains), *FURTHER])
     folder = place.scale.router or place.work(f"router-{place.scale.seed}-{prompts[:8]}")
-    with _once(place.work("router")):
+    with once(place.work("router")):
         if not place.scale.router and not (folder / "router.json").is_file():
             save_router(_trained_router(place), folder)
     return load_router(folder, fingerprint(place.base.folder))
@@ -168,7 +180,7 @@ def _changes(place: Place) -> dict[str, object]:
 
 
 @contextmanager
-def _once(folder: Path) -> Iterator[None]:
+def once(folder: Path) -> Iterator[None]:
     """Let one process at a time make a folder; others wait."""
     lock = folder.with_name(f"{folder.name}.lock")
     with storage_errors(lock):

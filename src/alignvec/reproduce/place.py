@@ -1,7 +1,9 @@
 """Where a reproduction works, and on what."""
 
 import hashlib
+import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 CONTEXT = 16384
 """Longest sequence of the random base, in bytes: three-shot prompts for three domains fit."""
-READ = ("*.safetensors", "*.yaml", "*.jsonl")
-"""Files of a folder that a result depends on; cards also hold what was measured later."""
+READ = ("*.safetensors", "*.yaml", "*.jsonl", "router.json", "card.json")
+"""Files of a folder that a result depends on."""
+CARDS = {"router.json": ("base", "domains", "layers", "ramp"), "card.json": ("form", "settings")}
+"""What of a card a result depends on; it also holds what was measured later."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Place:
 
 
 def contents(paths: Iterable[Path]) -> str:
-    """Digest of files, and of the tensors, recipes and rows in folders; a missing one counts as such.
+    """Digest of files, and of the tensors, recipes, rows and cards in folders; a missing one counts as such.
 
     Names count, places do not.
     """
@@ -83,6 +87,17 @@ def contents(paths: Iterable[Path]) -> str:
     for path in paths:
         inside = sorted(file for pattern in READ for file in path.rglob(pattern)) if path.is_dir() else [path]
         for file in inside:
-            content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
+            content = hashlib.sha256(_content(file)).hexdigest() if file.is_file() else "missing"
             found.update(f"{file.name} {content}\n".encode())
     return found.hexdigest()[:16]
+
+
+def _content(file: Path) -> bytes:
+    """A file's bytes; of a card what a result depends on, if it can be read."""
+    whole = file.read_bytes()
+    if file.name not in CARDS:
+        return whole
+    with suppress(ValueError, AttributeError):  # whoever reads the card tells what is wrong with it
+        card = json.loads(whole)
+        return json.dumps([card.get(key) for key in CARDS[file.name]]).encode()
+    return whole

@@ -59,7 +59,7 @@ def test_a_grid_is_measured_whole_with_exact_tokens(model: KnobbedModel, short: 
         (b, c, s) for b in (1, 2) for c in (False, True) for s in (0, 16)
     ]
     same, compared = result.equal
-    assert same == compared == 4 * 4 * (1 + 2)  # ways, points of a batch, rows
+    assert same == compared == 4 * 2 * (1 + 2)  # ways, system prompts, rows
     for point in result.points:
         assert len(point.rounds) == 2 and all(set(one) == set(WAYS) for one in point.rounds)
         for one in point.rounds:
@@ -81,10 +81,14 @@ def test_a_grid_is_measured_whole_with_exact_tokens(model: KnobbedModel, short: 
     ]
 
 
-def test_a_killed_run_goes_on_round_by_round(model: KnobbedModel, short: list[PreferenceRow], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "warm_ups"), [(50, 0), (30, 1)])
+def test_a_killed_run_goes_on_round_by_round(
+    model: KnobbedModel, short: list[PreferenceRow], tmp_path: Path, stop: int, warm_ups: int
+) -> None:
+    """Killed at 50 s in a check, which warms up; at 30 s after one, so that what is left needs a round more."""
     journal = tmp_path / "journal.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        measure(model, short, journal=journal, clock=Ticks(stop=50))
+        measure(model, short, journal=journal, clock=Ticks(stop=stop))
     begun = journal.read_text()
     clock = Ticks()
     result = measure(model, short, journal=journal, clock=clock)
@@ -92,7 +96,7 @@ def test_a_killed_run_goes_on_round_by_round(model: KnobbedModel, short: list[Pr
     # a check answers 8 times, a round 4 times, each with three looks at the clock
     missing_rounds = 16 - begun.count('first":') // 4
     missing_checks = 8 - begun.count("equal_rows")
-    assert clock.now == 3 * (4 * missing_rounds + 8 * missing_checks)
+    assert clock.now == 3 * (4 * (missing_rounds + warm_ups) + 8 * missing_checks)
     again = Ticks()
     assert measure(model, short, journal=journal, clock=again).points == result.points and again.now == 0
     with pytest.raises(DataError, match="another --out"):

@@ -47,6 +47,8 @@ class ScriptedMethod(Tunable):
     """
 
     asks, new_goal = "by script", "nothing"
+    loops = ""
+    """A level that is said again and again instead of once."""
 
     def __init__(
         self, base: BaseModel, strengths: Strengths, works: dict[str, tuple[float, ...]], spills: bool = False
@@ -57,12 +59,13 @@ class ScriptedMethod(Tunable):
 
     def with_strengths(self, strengths: Strengths) -> "ScriptedMethod":
         made = ScriptedMethod(self.base, strengths, self.works, self.spills)
-        made.calls = self.calls
+        made.calls, made.loops = self.calls, self.loops
         return made
 
     def reply(self, queries: Sequence[str], goals: Sequence[Goal], sampling: Sampling) -> list[str]:
         self.calls.append(len(queries))
-        return [f"{self._level(query.split()[0], goal)} it is then" for query, goal in zip(queries, goals, strict=True)]
+        levels = [self._level(query.split()[0], goal) for query, goal in zip(queries, goals, strict=True)]
+        return [f"{level} it is then" if level != self.loops else f"{level} " * 40 for level in levels]
 
     def _level(self, domain: str, goal: Goal) -> str:
         if self.spills and domain not in goal:

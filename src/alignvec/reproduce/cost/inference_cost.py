@@ -123,11 +123,15 @@ def inference_cost(
     for system_tokens, batch, cached in grid.points():
         asked = meter.at(system_tokens, batch, cached)
         key = f"{system_tokens} {batch} {'cached' if cached else 'plain'}"
-        if f"check {key}" not in kept:
+        warm = f"check {key}" not in kept
+        if warm:
             kept.add(f"check {key}", asked.check())
         advance("answering", 1, total)
         for number in range(1, grid.rounds + 1):
             if f"{number} {key}" not in kept:
+                if not warm:  # a killed run goes on in a new process
+                    asked.round(0)
+                    warm = True
                 kept.add(f"{number} {key}", asked.round(number))
             advance("answering", 1, total)
         rounds = [kept[f"{number} {key}"] for number in range(1, grid.rounds + 1)]

@@ -1,11 +1,11 @@
 """What asking for a level costs, as a record of rounds, and the arithmetic on them."""
 
-import statistics
 from collections.abc import Mapping
 from typing import Literal
 
 from alignvec.provenance import Provenance
 from alignvec.reproduce.cost.ways import Way, holds_up_to
+from alignvec.reproduce.spread import Spread
 from alignvec.vectors.strict import Strict
 
 WAYS: tuple[Way, ...] = ("knob", "knobs_3", "zero_shot", "three_shot")
@@ -36,23 +36,6 @@ class Request(Strict):
     reused_tokens: int
     first: float
     later: float
-
-
-class Spread(Strict):
-    """Median of the rounds, with the least and the most."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> "Spread":
-        """Spread of one value or more."""
-        return cls(median=statistics.median(values), least=min(values), most=max(values))
-
-    def told(self, form: str = ".2f") -> str:
-        """Median, and least and most in brackets."""
-        return f"{self.median:{form}} [{self.least:{form}},{self.most:{form}}]"
 
 
 class Point(Strict):
@@ -136,5 +119,6 @@ class InferenceCost(Strict):
     @property
     def equal(self) -> tuple[int, int]:
         """Rows whose tokens were the same with the prefix cached and not, and rows compared."""
-        compared = [(count, point.batch) for point in self.points for count in point.equal_rows.values()]
+        once = {(point.system_tokens, point.batch): point for point in self.points}
+        compared = [(count, point.batch) for point in once.values() for count in point.equal_rows.values()]
         return sum(count for count, _ in compared), sum(of for _, of in compared)

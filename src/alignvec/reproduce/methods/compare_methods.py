@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from alignvec.data.capability import Question
 from alignvec.data.gates.loop import is_degenerate
@@ -14,12 +15,12 @@ from alignvec.evaluate.capability import Measured, right_choices, sentence, writ
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import LevelJudge
 from alignvec.evaluate.spillover import one_hot, shift_of
-from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate, persona_weights, spread
-from alignvec.provenance import provenance
+from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate, persona_weights, spread_rate
+from alignvec.provenance import machine, provenance
 from alignvec.reproduce.methods.asking import Advance, Job, Options, generate, score
 from alignvec.reproduce.methods.base import Base
 from alignvec.reproduce.methods.method import Goal, Method, encoded, goal_text
-from alignvec.reproduce.methods.method_speed import Speed, measure_speed
+from alignvec.reproduce.methods.method_speed import Speed, measure_speeds
 from alignvec.reproduce.methods.methods_result import Cell, Comparison, MethodResult, Spilled
 from alignvec.solve.goals import REACHED
 from alignvec.steer.sampling import Sampling
@@ -56,7 +57,7 @@ def compare_methods(
     batch_size: int = 48,
     advance: Advance = lambda *_: None,
 ) -> Comparison:
-    """Ask every method the same; each method's speed is measured under the first goal.
+    """Ask every method the same; then time them in turn under the first goal.
 
     Args:
         methods: of one base, at strengths that were chosen on other rows.
@@ -101,13 +102,15 @@ def compare_methods(
                 spilled=spilled,
                 spillover=spillover,
                 answers=_answers(method, base, goals, questions, journal, advance) if questions else None,
-                speed=tuple(
-                    _speed(method, rows, goals[0], n, speed_rounds, speed_tokens, journal) for n in speed_batches
-                )
-                if speed_rounds
-                else (),
+                speed=(),
             )
         )
+    if speed_rounds:
+        queries = [row.query for row in rows]
+        timed = [
+            _speeds(methods, queries, goals[0], n, speed_rounds, speed_tokens, journal, advance) for n in speed_batches
+        ]
+        results = [one.model_copy(update={"speed": tuple(t[one.card.name] for t in timed)}) for one in results]
     return Comparison(
         data=data,
         domains=domains,
@@ -117,6 +120,7 @@ def compare_methods(
         questions=len(questions),
         judge=judge.report,
         sampling=sampling,
+        threads=torch.get_num_threads(),
         methods=tuple(results),
         provenance=provenance(),
     )
@@ -153,13 +157,17 @@ class _Asked:
         )  # fmt: skip
         said, broken = np.zeros((len(self.rows), len(self.levels))), np.zeros(len(self.rows))
         verdicts = self._judge.verdicts(replies)
-        said[places] = one_hot([self.levels.index(level) for level in verdicts], len(self.levels))
         broken[places] = [is_degenerate(reply) for reply in replies]
+        said[places] = one_hot([self.levels.index(level) for level in verdicts], len(self.levels))
         return said, broken
 
     def rate(self, values: Array, domain: str) -> Interval:
         own = self.places[domain]
         return bootstrap_rate(values[own].tolist(), [self.rows[i].persona for i in own])
+
+    def mean(self, draws: Sequence[Array]) -> Interval:
+        """Over several statistics, each with its resamplings."""
+        return spread_rate(np.mean(draws, axis=0), sum(self.personas.values()), min(self.personas.values()))
 
     def draws(self, values: Array, domain: str) -> Array:
         """Means over a domain's queries, [1 + resamplings]."""
@@ -174,6 +182,7 @@ def _cells(
     cells, rates, broken = [], [], []
     for goal in goals:
         said, loops = asked.levels_said(method, goal, goal_text(goal), advance)
+        said *= 1 - loops[:, None]
         for domain, wanted in goal.items():
             by_level = {level: asked.rate(said[:, i], domain) for i, level in enumerate(asked.levels)}
             own = by_level[wanted].value
@@ -186,8 +195,7 @@ def _cells(
             )  # fmt: skip
             rates.append(asked.draws(said[:, asked.levels.index(wanted)], domain))
             broken.append(asked.draws(loops, domain))
-    fewest = min(asked.personas.values())
-    return tuple(cells), spread(np.mean(rates, axis=0), fewest), spread(np.mean(broken, axis=0), fewest)
+    return tuple(cells), asked.mean(rates), asked.mean(broken)
 
 
 def _spillover(
@@ -204,8 +212,7 @@ def _spillover(
             shift, size = shift_of(said[own] - plain[own], asked.weights[:, own], asked.levels, asked.personas[domain])
             found.append(Spilled(goal=goal_text(goal), domain=domain, shift=shift))
             sizes.append(size)
-    mean = spread(np.mean(sizes, axis=0), min(asked.personas.values())) if sizes else None
-    return tuple(found), mean
+    return tuple(found), asked.mean(sizes) if sizes else None
 
 
 def _answers(
@@ -231,11 +238,23 @@ def _answers(
     return Measured(value=bootstrap_mean(own.tolist(), ids), change=bootstrap_change((own - plain).tolist(), ids))
 
 
-def _speed(
-    method: Method, rows: Sequence[PreferenceRow], goal: Goal, batch: int, rounds: int, tokens: int, journal: Journal
-) -> Speed:
-    key = f"speed {method.name} {method.key(goal)} {batch} {rounds} {tokens}"
+def _speeds(
+    methods: Sequence[Method],
+    queries: Sequence[str],
+    goal: Goal,
+    batch: int,
+    rounds: int,
+    tokens: int,
+    journal: Journal,
+    advance: Advance,
+) -> dict[str, Speed]:
+    """Speed by name of the method; journalled together, as they are timed together on one machine."""
+    keys = [method.key(goal) for method in methods]
+    key = f"speed {batch} {rounds} {tokens} {torch.get_num_threads()} threads, {machine()}: {' '.join(keys)}"
     if key not in journal:
-        found = measure_speed(method, [row.query for row in rows], goal, batch=batch, new_tokens=tokens, rounds=rounds)
-        journal.add(key, found.model_dump())
-    return Speed.model_validate(journal[key])
+        found = measure_speeds(
+            methods, queries, goal, batch=batch, new_tokens=tokens, rounds=rounds,
+            advance=lambda n, total: advance(f"timing, {batch} at once", n, total),
+        )  # fmt: skip
+        journal.add(key, {name: one.model_dump() for name, one in found.items()})
+    return {name: Speed.model_validate(one) for name, one in journal[key].items()}

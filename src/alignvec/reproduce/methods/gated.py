@@ -1,5 +1,6 @@
 """Methods that turn knobs of a `KnobbedModel`: base, knobs, joint vectors, weight soups."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -70,7 +71,11 @@ class Gated(Method):
         """The vectors and the router."""
         found: dict[str, Any] = {"vectors": {name: digest_of(one) for name, one in sorted(self.model.vectors.items())}}
         if self.router is not None:
-            found["router"] = self.router.card.model_dump(mode="json", exclude={"measured"})
+            weights = (self.router.weight, self.router.bias)
+            found["router"] = {
+                **self.router.card.model_dump(mode="json", exclude={"measured"}),
+                "weights": [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in weights],
+            }
         return found
 
     @property

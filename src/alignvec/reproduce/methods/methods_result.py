@@ -22,7 +22,7 @@ class Cell(Strict):
         domain: of the queries.
         wanted: the level that the goal asks of it.
         queries: their number.
-        rates: level to share of generated replies.
+        rates: level to share of generated replies that are of it and not degenerate.
         degenerate: share of replies that are empty or loop.
         reached: whether the wanted level is the most frequent, with a rate of `solve.goals.REACHED` or more.
     """
@@ -80,6 +80,7 @@ class Comparison(Strict):
         queries: number of queries of all domains.
         questions: number of questions with four choices.
         judge: the judge's own accuracy.
+        threads: of torch, when timed.
     """
 
     data: str
@@ -90,6 +91,7 @@ class Comparison(Strict):
     questions: int
     judge: JudgeReport
     sampling: Sampling
+    threads: int
     methods: tuple[MethodResult, ...]
     provenance: Provenance
 
@@ -149,13 +151,13 @@ def _cost_tables(result: Comparison) -> list[Table]:
         speeds = [
             (
                 one.card.name,
-                *(f"{speed.first_token:.3f}" for speed in one.speed),
-                *(f"{speed.tokens_per_second:.1f}" for speed in one.speed),
+                *(speed.first_token.told(".2f") for speed in one.speed),
+                *(f"{speed.tokens_per_second.median:.1f}" for speed in one.speed),
             )
             for one in result.methods
         ]
         columns = (*(f"first s, {n}" for n in batches), *(f"tokens/s, {n}" for n in batches))
-        title = "seconds to the first token, and tokens a second after it, by requests at once"
+        title = "seconds to the first token [least, most], tokens a second after it, by requests at once"
         found.append(Table(title=title, columns=("method", *columns), rows=tuple(speeds)))
     return found
 

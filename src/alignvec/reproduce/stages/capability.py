@@ -31,7 +31,7 @@ class Capabilities(Strict):
 
 
 def measure(place: Place) -> Capabilities:
-    """Measure each knob at every λ up to ±1."""
+    """Measure each knob at every λ."""
     vectors = domain_vectors(place)
     model, names = knobbed(place, vectors), [vector.name for vector in vectors]
     limit, sampling = place.scale.capability, place.scale.sampling()
@@ -42,15 +42,14 @@ def measure(place: Place) -> Capabilities:
     instructions = load_items(INSTRUCTIONS, Instruction, split="test", limit=limit)
     items = Items(f"{text.name}, {CHOICES.name}, {INSTRUCTIONS.name} test", text, questions, instructions)
     journal = Journal(place.data("capability/journal.jsonl"), capability_scope(model, names, sampling, items))
-    values = tuple(value for value in place.scale.coefficients if abs(value) <= 1)
-    settings = [{name: value} for name in names for value in values]
+    settings = [{name: value} for name in names for value in place.scale.coefficients]
     costs, _ = measure_capability(
         model, settings, items, sampling=sampling, journal=journal, advance=place.advance
     )  # fmt: skip
     return Capabilities(
         data=items.name,
         items=(len(text.ids), len(questions), len(instructions)),
-        coefficients=values,
+        coefficients=place.scale.coefficients,
         costs=by_knob(settings, costs),
     )
 
@@ -98,4 +97,5 @@ STAGE = Stage(
     show=show,
     keys=("coefficients", "capability", "max_new_tokens"),
     needs=("vectors",),
+    reads=lambda _: [CHOICES, INSTRUCTIONS],
 )

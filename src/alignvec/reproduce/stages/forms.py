@@ -1,7 +1,8 @@
 """One-sided, two-sided and hinged vectors of the same runs side by side (Figure 2), and which of them is the default.
 
 All three are sums of the two trained sides: hinged λ is max(λ, 0) of the positive and max(−λ, 0) of the negative side,
-one-sided λ is λ of the positive one, two-sided λ is λ/2 of the positive and −λ/2 of the negative one.
+one-sided λ is λ of the positive one, two-sided λ is λ/2 of the positive and −λ/2 of the negative one. As that is half
+of each side, a two-sided vector is turned twice as far as the others.
 """
 
 from collections.abc import Sequence
@@ -93,6 +94,11 @@ def side_knobs(form: str, name: str, coefficient: float) -> Knobs:
     return {f"{name}.{side}": value for side, value in (("positive", positive), ("negative", negative)) if value}
 
 
+def cases_of(coefficients: Sequence[float]) -> list[tuple[str, float]]:
+    """Every form with its λ, as many for each; those of two-sided vectors are twice as far apart."""
+    return [(form, value * (2 if form == "two-sided" else 1)) for form in FORMS for value in coefficients]
+
+
 def forms_scope(
     model: KnobbedModel, vectors: Sequence[AlignmentVector], sampling: Sampling, rows: Sequence[PreferenceRow]
 ) -> dict[str, Any]:
@@ -114,13 +120,13 @@ def measure(place: Place) -> Forms:
     points = []
     heard: dict[Case, Heard] = {}
     personas: dict[str, list[str]] = {}
-    total = len(rows) * (1 + len(FORMS) * len(place.scale.coefficients))
-    count = len(spoken(place, rows)) * len(FORMS) * len(place.scale.coefficients)
+    cases = cases_of(place.scale.coefficients)
+    total = len(rows) * (1 + len(cases))
+    count = len(spoken(place, rows)) * len(cases)
     for domain in place.scale.domains:
         own = [row for row in rows if row.domain == domain]
         asked = spoken(place, own)
         personas[domain] = [row.persona for row in asked]
-        cases = [(form, value) for form in FORMS for value in place.scale.coefficients]
         settings = [side_knobs(form, domain, value) for form, value in cases]
         scores = score_levels(
             model, own, levels, settings, journal=journal,
@@ -174,7 +180,8 @@ def show(found: Forms, figures: Path) -> Section:
             f"All forms come from the same two training runs a domain. {found.queries} validation queries are scored, "
             f"{found.replied} replied to at every λ. Reach is the mean, over domains and levels, of the share of "
             "replies that the judge gives the wanted level and that do not loop, at the λ where it is highest. "
-            f"The form with the highest reach is the default from here on: {found.chosen}.",
+            "λ of a two-sided vector, which is half the difference of the two sides, goes twice as far. The form with "
+            f"the highest reach is the default of the curves: {found.chosen}; the other stages turn hinged vectors.",
             found.judge.summary(),
         ),
         tables=(

@@ -27,7 +27,7 @@ def plot_forms(found: "Forms", path: Path, *, what: Literal["said", "preferred"]
     forms = list(found.best)
     domains = list(dict.fromkeys(point.domain for point in found.points))
     figure = Figure(figsize=(4 * len(forms), 2.6 * len(domains) + 0.4), layout="constrained")
-    grid = figure.subplots(len(domains), len(forms), squeeze=False, sharex=True, sharey=True)
+    grid = figure.subplots(len(domains), len(forms), squeeze=False, sharex="col", sharey=True)
     for row, domain in zip(grid, domains, strict=True):
         for axis, form in zip(row, forms, strict=True):
             points = [point for point in found.points if (point.form, point.domain) == (form, domain)]

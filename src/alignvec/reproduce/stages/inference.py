@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignvec.data.domain import load_domain
+from alignvec.data.domain import domain_path, load_domain
 from alignvec.data.load import levels_of, load_rows, shipped_file
 from alignvec.reproduce.cost.inference_cost import Grid, inference_cost
 from alignvec.reproduce.cost.inference_plot import plot_inference
@@ -47,7 +47,10 @@ def show(found: InferenceCost, figures: Path) -> Section:
         text=(
             "Tokens and seconds of a request whose level is asked for by one knob, by three, by a one-sentence "
             "instruction, or by three examples, after a system prompt that all pay for; with and without the constant "
-            "part of the prompt in the cache. A cached prefix belongs to one setting of the knobs.",
+            "part of the prompt in the cache. A cached prefix belongs to one setting of the knobs. Without a system "
+            "prompt (0) the chat template brings its own, which the instruction replaces. No router is in front of "
+            "the knobs; it reads each query once more.",
+            "Brackets here are the least and the most of the rounds.",
         ),
         tables=tuple(tables(found)),
         figures=(Figure(path="inference.png", caption="Cost of asking for a level, over the system prompt."),),
@@ -62,4 +65,5 @@ STAGE = Stage(
     show=show,
     keys=("moved", "cost", "batches", "rounds", "validation", "max_new_tokens"),
     needs=("vectors",),
+    reads=lambda place: [domain_path(place.scale.moved)],
 )

@@ -1,9 +1,11 @@
 """Every way to get a level of every domain, on the same queries: strengths chosen on validation, compared on test."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from alignvec.data.capability import CHOICES, Question, load_items
+from alignvec.data.domain import domain_path
 from alignvec.data.load import levels_of, load_rows, shipped_file
 from alignvec.errors import DataError
 from alignvec.evaluate.journal import Journal
@@ -13,6 +15,7 @@ from alignvec.reproduce.material import (
     first_of_each,
     held_out,
     level_judge,
+    once,
     router_of,
     train_by_recipe,
     vector_folder,
@@ -37,7 +40,7 @@ from alignvec.reproduce.methods.prompting import FewShot, ZeroShot, shipped_inst
 from alignvec.reproduce.methods.soup import Soup
 from alignvec.reproduce.methods.steering import Steering
 from alignvec.reproduce.methods.strengths import Tunable
-from alignvec.reproduce.place import Place
+from alignvec.reproduce.place import Place, contents
 from alignvec.reproduce.stage import Figure, Section, Stage
 from alignvec.vectors.algebra import FORMS
 from alignvec.vectors.fingerprint import fingerprint
@@ -51,13 +54,20 @@ class Choices(Strict):
     choices: tuple[Choice, ...]
 
 
+def control_folder(place: Place) -> Path:
+    """Folder of the control vectors, named after what they are found on."""
+    scale, rows = place.scale, contents(shipped_file(domain) for domain in place.scale.domains)
+    told = json.dumps([scale.base, scale.seed, scale.dtype, scale.training.get("limit"), rows])
+    return place.work(f"control-vectors-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+
+
 def control_vectors(place: Place) -> ControlVectors:
     """Directions of every domain's levels, found on training rows."""
-    folder = place.work("control-vectors")
-    if not folder.is_dir():
-        limit = place.scale.training.get("limit")
-        rows = [r for d in place.scale.domains for r in load_rows(shipped_file(d), split="train", limit=limit)]
-        save_control_vectors(find_control_vectors(place.base, rows, advance=place.advance), folder)
+    folder, limit = control_folder(place), place.scale.training.get("limit")
+    with once(folder):
+        if not folder.is_dir():
+            rows = [r for d in place.scale.domains for r in load_rows(shipped_file(d), split="train", limit=limit)]
+            save_control_vectors(find_control_vectors(place.base, rows, advance=place.advance), folder)
     return load_control_vectors(folder, fingerprint(place.base.folder))
 
 
@@ -136,19 +146,26 @@ def show_choices(found: Choices, figures: Path) -> Section:
             f"Each method tries {len(first.amounts)} strengths for every domain and level on validation queries "
             f"({first.replies} replies a method) and keeps the one with the highest share of replies that are of the "
             "wanted level and neither loop nor are empty; of several the smallest. λ of vectors, weights of mixed "
-            "logits, multiples of control vectors.",
+            "logits, multiples of control vectors. * is the last of those tried: further ones may be better.",
         ),
         tables=(
             Table(
                 title=f"strengths for {' / '.join(levels)}",
                 columns=("method", *domains),
                 rows=tuple(
-                    (one.method, *(" / ".join(f"{one.strengths[d][v]:g}" for v in levels) for d in domains))
+                    (one.method, *(" / ".join(_marked(one, d, v) for v in levels) for d in domains))
                     for one in found.choices
                 ),
             ),
         ),
     )
+
+
+def _marked(choice: Choice, domain: str, level: str) -> str:
+    """A strength, with a star where it is the furthest of those tried."""
+    value = choice.strengths[domain][level]
+    tried = [abs(one.strength) for one in choice.tried if (one.domain, one.level) == (domain, level)]
+    return f"{value:g}{'*' if value and abs(value) == max(tried) > min(tried) else ''}"
 
 
 def all_methods(place: Place) -> list[Method]:
@@ -205,15 +222,19 @@ def show(found: Comparison, figures: Path) -> Section:
         text=(
             "Three goals, each for all domains, so that every level of every domain is wanted once. Level rate: share "
             "of replies that the judge gives the wanted level. Reached: cells in which it is the most frequent level "
-            "with at least .6. Spillover: what a goal for one domain alone changes in the replies to the others. All "
-            "methods and the base reply to a query with the same sampling noise.",
+            "with at least .6. A degenerate reply is of no level; fluent nonsense is not noticed. Spillover: what a "
+            "goal for one domain alone changes in the replies to the others. All methods and the base reply to a query "
+            f"with the same sampling noise. {found.queries} queries.",
             "Training seconds are those of the domains' vectors (of their positive sides for one-sided), or of finding "
             'control vectors; "-" where they are not known, as ready vectors do not say. Neither the search for '
             "strengths nor a router is counted. Strengths are chosen for each domain and level, so that a new goal "
             "only looks them up; joint training trains again. What it takes to solve for all λ together is under the "
             "cost of a new goal.",
             "A joint run passes once over the rows of all domains by its recipe, a side of a vector three times over "
-            "those of its own; the tables of vectors and of joint runs say how many passes these had.",
+            "those of its own; the tables of vectors and of joint runs say how many passes these had. A joint vector "
+            "is used as it was trained, at λ = 1, and takes place only for the goals that were trained.",
+            f"Speed: all methods in every round, {found.threads} threads. Megabytes are of weights; keys and values of "
+            "a prompt's tokens come on top, most for 3-shot, and mixed logits keep a cache for each model.",
         ),
         tables=tuple(tables(found)),
         figures=(Figure(path="methods.png", caption="Rate of the wanted level, and spillover, by method."),),
@@ -228,7 +249,7 @@ STRENGTHS = Stage(
     show=show_choices,
     keys=("strengths", "validation", "compared", "max_new_tokens", "training"),
     needs=("vectors",),
-    makes=lambda place: [place.work("control-vectors")],
+    makes=lambda place: [control_folder(place)],
 )
 STAGE = Stage(
     name="methods",
@@ -238,5 +259,9 @@ STAGE = Stage(
     show=show,
     keys=("test", "compared", "capability", "max_new_tokens", "batches", "rounds"),
     needs=("vectors", "strengths", "joint"),
-    reads=lambda place: [place.scale.router] if place.scale.router else [],
+    reads=lambda place: [
+        CHOICES,
+        *map(domain_path, place.scale.domains),
+        *([place.scale.router] if place.scale.router else []),
+    ],
 )

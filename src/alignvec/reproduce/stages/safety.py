@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from alignvec import models
 from alignvec.data.safety import SAFETY, load_safety
 from alignvec.evaluate.refusal import refusal_judge
 from alignvec.evaluate.safety_plot import plot_safety
@@ -14,7 +13,7 @@ from alignvec.reproduce.material import (
     first_of_each,
     held_out,
     level_judge,
-    other_stage,
+    load_stage,
     recipe_folder,
     router_of,
     safety_vector,
@@ -46,9 +45,8 @@ def measure_knob(place: Place) -> Safety:
 
 def measure_kept(place: Place) -> Safety:
     """Turn a domain's knob, trained on the base, on the safety-tuned stage."""
-    stage = models.load(other_stage(place, "safety"), dtype=place.scale.dtype)
     vector = load_vector(vector_folder(place, place.scale.moved))
-    model = KnobbedModel(stage, [vector], allow_other_base=True)
+    model = KnobbedModel(load_stage(place, "safety"), [vector], allow_other_base=True)
     return _measured(place, model, [{}, *({vector.name: value} for value in COEFFICIENTS)], "safety-kept")
 
 

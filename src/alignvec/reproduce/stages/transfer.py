@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from alignvec import models
 from alignvec.evaluate.transfer import Transfer, knobbed_pair, measure_transfer
 from alignvec.evaluate.transfer_plot import plot_transfers
 from alignvec.evaluate.transfer_report import summary, tables
@@ -12,9 +11,10 @@ from alignvec.reproduce.material import (
     StageName,
     held_out,
     level_judge,
+    load_stage,
     native_vector,
-    other_stage,
     recipe_folder,
+    stage_name,
     stage_recipe,
     vector_folder,
 )
@@ -48,10 +48,9 @@ def own_recipe(place: Place) -> Path:
 
 def to_stage(place: Place, *, name: StageName) -> Moved:
     """The vector of the base on another stage."""
-    stage = models.load(other_stage(place, name), dtype=place.scale.dtype)
     domain = place.scale.moved
     native = load_vector(native_vector(place, name, domain))
-    pair = knobbed_pair(stage, native, load_vector(vector_folder(place, domain)))
+    pair = knobbed_pair(load_stage(place, name), native, load_vector(vector_folder(place, domain)))
     return Moved(origin=WORDS["base"], target=WORDS[name], transfer=_measured(place, pair, f"transfer-to-{name}"))
 
 
@@ -60,7 +59,9 @@ def to_base(place: Place, *, name: StageName) -> Moved:
     domain = place.scale.moved
     foreign = load_vector(native_vector(place, name, domain))
     pair = knobbed_pair(place.base, load_vector(vector_folder(place, domain)), foreign)
-    return Moved(origin=WORDS[name], target=WORDS["base"], transfer=_measured(place, pair, f"transfer-from-{name}"))
+    found = _measured(place, pair, f"transfer-from-{name}")
+    origin = found.foreign_base.model_copy(update={"name": stage_name(place, name)})
+    return Moved(origin=WORDS[name], target=WORDS["base"], transfer=found.model_copy(update={"foreign_base": origin}))
 
 
 def _measured(place: Place, pair: KnobbedModel, folder: str) -> Transfer:
