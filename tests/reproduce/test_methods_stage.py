@@ -10,7 +10,7 @@ from alignvec.errors import DataError
 from alignvec.reproduce.material import recipe_folder, vector_sources
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.scale import Scale
-from alignvec.reproduce.stages.methods import train_seconds
+from alignvec.reproduce.stages.methods import control_folder, train_seconds
 
 DOMAINS = ("medical", "legal")
 
@@ -54,6 +54,15 @@ def test_ready_vectors_do_not_say_their_seconds(place: Place, tmp_path: Path) ->
     (tmp_path / "ready" / "positive" / "run.json").write_text('{"seconds": 1}')
     place = replace(place, scale=place.scale.model_copy(update={"vectors": tmp_path / "ready"}))
     assert train_seconds(place, "one-sided") is None
+
+
+def test_control_vectors_of_other_rows_lie_elsewhere(place: Place) -> None:
+    def folder(**changes: object) -> str:
+        return control_folder(replace(place, scale=place.scale.model_copy(update=changes))).name
+
+    other = [{"training": {"limit": 4}}, {"domains": DOMAINS[:1]}, {"dtype": "bfloat16"}, {"seed": 1}, {"base": "demo"}]
+    assert len({folder(), *(folder(**changes) for changes in other)}) == 6
+    assert folder(training={"epochs": 1}) == folder(strengths=(1.0,)) == folder()
 
 
 @pytest.mark.parametrize("record", ["", "{}", "[]", '{"seconds": "long"}'])

@@ -1,7 +1,6 @@
 """A sweep: one knob over a range of λ, measured on held-out queries (the paper's Figure 2)."""
 
 import csv
-import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import JudgeReport, LevelJudge
 from alignvec.evaluate.preference import METERS, LevelScores, score_levels
+from alignvec.evaluate.scope import rows_digest
 from alignvec.evaluate.statistics import bootstrap_rate
 from alignvec.files import write_text
 from alignvec.provenance import Provenance, provenance
@@ -296,7 +296,7 @@ def _scope(
         "method": card.method if card else "",
         "sampling": sampling.model_dump(),
         "data": data,
-        "rows": hashlib.sha256("\n".join(row.model_dump_json() for row in rows).encode()).hexdigest()[:16],
+        "rows": rows_digest(rows),
         "base": fingerprint(model.base.folder),
         "dtype": str(model.base.model.dtype),
     }

@@ -13,6 +13,7 @@ from alignvec.reproduce.methods.control_vectors import find_control_vectors
 from alignvec.reproduce.methods.method import Goal
 from alignvec.reproduce.methods.steering import Steering
 from alignvec.reproduce.methods.strengths import Strengths
+from alignvec.reproduce.stages.methods import Choices, show_choices
 from alignvec.steer.sampling import Sampling
 from tests.reproduce.methods.all_methods import some_rows
 from tests.reproduce.methods.scripted_method import DOMAINS, LEVELS, ScriptedJudge, ScriptedMethod, scripted_rows
@@ -31,6 +32,8 @@ def test_the_highest_rate_wins_and_of_equals_the_smallest(tiny: BaseModel, tmp_p
     assert len(choice.tried) == 27 and sum(method.calls) == choice.replies
     rates = {one.strength: one.rate.value for one in choice.tried if (one.domain, one.level) == ("legal", "expert")}
     assert rates == {2.0: 1.0, 1.0: 1.0, 0.5: 0.0}
+    shown = show_choices(Choices(data="made up", choices=(choice,)), tmp_path)
+    assert shown.tables[0].rows == (("scripted", *["-1 / 0 / 1"] * 3),)  # none is the furthest that was tried
     again = choose_strengths(
         method, rows, ScriptedJudge(), amounts=amounts, journal=Journal(tmp_path / "j"), batch_size=5
     )
@@ -61,6 +64,15 @@ def test_a_strength_that_makes_replies_loop_wins_nothing(tiny: BaseModel) -> Non
     assert {levels["avoidance"] for levels in choice.strengths.values()} == {-1.0}
     own = [one for one in choice.tried if (one.domain, one.level) == ("medical", "expert")]
     assert {one.strength: (one.rate.value, one.degenerate.value) for one in own} == {2.0: (0.0, 1.0), 1.0: (0.5, 0.0)}
+
+
+def test_the_furthest_strength_tried_is_marked(tiny: BaseModel, tmp_path: Path) -> None:
+    method = ScriptedMethod(tiny, {}, WORKS)
+    choice = choose_strengths(
+        method, scripted_rows("validation"), ScriptedJudge(), amounts=(0.5, 1.0), journal=Journal()
+    )
+    shown = show_choices(Choices(data="made up", choices=(choice,)), tmp_path)
+    assert shown.tables[0].rows == (("scripted", *["-1* / 0 / 1*"] * 3),)
 
 
 def test_a_killed_search_goes_on(tiny: BaseModel, tmp_path: Path) -> None:

@@ -154,6 +154,18 @@ def test_a_routed_knob_acts_where_the_router_says(
     assert method.reply(QUERIES, [BOTH] * 2, SAMPLED) == wanted
 
 
+def test_replies_with_another_router_have_another_key(tiny: BaseModel, make_vector: MakeVector) -> None:
+    card = RouterCard(base=fingerprint(tiny.folder), domains=DOMAINS, layers=(1,))
+    measured = card.model_copy(update={"measured": {"right": 1.0}})
+    weight, bias, vectors = np.ones((2, 32)), np.ones(2), hinged_pair(make_vector)
+
+    def key(router: Router) -> str:
+        return knob_method(tiny, vectors, "hinged", strengths(1.0), router=router).key(BOTH)
+
+    keys = [key(Router(card, *tensors)) for tensors in ((weight, bias), (weight * 2, bias), (weight, bias * 2))]
+    assert len(set(keys)) == 3 and key(Router(measured, weight, bias)) == keys[0]
+
+
 def test_a_joint_vector_serves_its_goal_alone(tiny: BaseModel, make_vector: MakeVector, tmp_path: Path) -> None:
     vector = make_vector("both", hinged=False, seed=5, scale=0.3)
     joint = Joint(tiny, [JointVector(BOTH, vector, 12.0)])

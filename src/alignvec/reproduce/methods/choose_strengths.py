@@ -14,9 +14,6 @@ from alignvec.reproduce.methods.strengths import Tunable
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.strict import Interval, Strict
 
-AMOUNTS = (0.5, 0.75, 1.0, 1.5, 2.0)
-"""Multiples of a vector to choose from; control vectors need others of the same number."""
-
 
 class Tried(Strict):
     """One strength for one domain and level.
@@ -64,7 +61,7 @@ def choose_strengths(
     rows: Sequence[PreferenceRow],
     judge: LevelJudge,
     *,
-    amounts: Sequence[float] = AMOUNTS,
+    amounts: Sequence[float],
     sampling: Sampling | None = None,
     journal: Journal,
     batch_size: int = 48,

@@ -1,12 +1,9 @@
-"""Methods compared, as a record, tables and files."""
-
-from pathlib import Path
+"""Methods compared, as a record and tables."""
 
 from alignvec.evaluate.capability import Measured
 from alignvec.evaluate.judge import JudgeReport
 from alignvec.evaluate.spillover import Shift, points
 from alignvec.evaluate.sweep import Table
-from alignvec.files import write_text
 from alignvec.provenance import Provenance
 from alignvec.reproduce.methods.method import MethodCard
 from alignvec.reproduce.methods.method_speed import Speed
@@ -160,18 +157,6 @@ def _cost_tables(result: Comparison) -> list[Table]:
         title = "seconds to the first token [least, most], tokens a second after it, by requests at once"
         found.append(Table(title=title, columns=("method", *columns), rows=tuple(speeds)))
     return found
-
-
-def write_comparison(result: Comparison, out: Path) -> None:
-    """Write methods.json and methods.png into a folder.
-
-    Raises:
-        StorageError: if one cannot be written.
-    """
-    from alignvec.reproduce.methods.methods_plot import plot_methods
-
-    write_text(out / "methods.json", result.model_dump_json(indent=1) + "\n")
-    plot_methods(result, out / "methods.png")
 
 
 def _told(interval: Interval) -> str:
