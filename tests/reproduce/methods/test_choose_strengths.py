@@ -103,7 +103,7 @@ def test_a_killed_search_goes_on(tiny: BaseModel, tmp_path: Path) -> None:
 def test_test_rows_and_bad_amounts_are_refused(tiny: BaseModel) -> None:
     method = ScriptedMethod(tiny, {}, WORKS)
     with pytest.raises(DataError, match="validation rows alone"):
-        choose_strengths(method, scripted_rows("test"), ScriptedJudge(), journal=Journal())
+        choose_strengths(method, scripted_rows("test"), ScriptedJudge(), amounts=(1.0,), journal=Journal())
     for amounts in ((), (0.0,), (float("nan"),), (float("inf"),)):
         with pytest.raises(DataError, match="positive"):
             choose_strengths(method, scripted_rows("validation"), ScriptedJudge(), amounts=amounts, journal=Journal())
