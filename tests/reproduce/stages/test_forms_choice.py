@@ -12,7 +12,8 @@ def heard(replies: str) -> Heard:
 
 
 def chosen(replies: dict[tuple[str, str, float], str], personas: dict[str, str], *levels: str) -> Choice:
-    return choose({case: heard(text) for case, text in replies.items()}, personas, levels)
+    heard_by_case = {case: heard(text) for case, text in replies.items()}
+    return choose(heard_by_case, personas, levels, lambda form, value: abs(value) * (2 if form == "wide" else 1))
 
 
 def test_the_most_replies_of_the_level_that_do_not_loop_win() -> None:
@@ -73,9 +74,33 @@ def test_of_one_persona_the_interval_is_unknown() -> None:
     assert (found.value, found.low, found.high) == (0.75, None, None)
 
 
+PERSONAS = {"a": "abcdefghijklmnopqrst"}
+
+
+def of_twenty(count: int) -> str:
+    return "h" * count + "l" * (20 - count)
+
+
 def test_the_form_that_reaches_furthest_is_chosen() -> None:
-    replies = {("one", "a", 0.0): "hlll", ("two", "a", 0.0): "hhhl", ("three", "a", 0.0): "hhll"}
-    assert chosen(replies, {"a": "pqrs"}, "high").chosen == "two"
+    replies = {("one", "a", 0.5): of_twenty(5), ("wide", "a", 1.0): of_twenty(18), ("three", "a", 0.5): of_twenty(10)}
+    found = chosen(replies, PERSONAS, "high")
+    assert found.chosen == "wide" and found.turned == {"one": 0.5, "wide": 2.0, "three": 0.5}
+    assert {form: gap.value for form, gap in found.behind.items()} == {"one": 0.65, "wide": 0.0, "three": 0.4}
+    assert found.behind["three"].low > 0.15
+
+
+def test_of_forms_that_cannot_be_told_apart_the_one_that_turns_least_is_chosen() -> None:
+    replies = {("wide", "a", 1.0): of_twenty(18), ("one", "a", 1.0): of_twenty(17), ("less", "a", 0.5): of_twenty(9)}
+    found = chosen(replies, PERSONAS, "high")
+    assert found.chosen == "one" and found.behind["one"].low == 0.0  # one query of twenty
+    # the difference is paired: as many hits on other queries are no tie of the same kind, but no difference either
+    apart = chosen({("wide", "a", 1.0): of_twenty(10), ("one", "a", 1.0): of_twenty(10)[::-1]}, PERSONAS, "high")
+    assert apart.behind["one"].low < -0.3 and apart.chosen == "one"
+
+
+def test_of_one_persona_only_the_highest_is_chosen() -> None:
+    replies = {("wide", "a", 1.0): "hhh", ("one", "a", 1.0): "hhl"}
+    assert chosen(replies, {"a": "ppp"}, "high").chosen == "wide"
 
 
 def test_of_equal_forms_the_earliest_is_chosen_in_whatever_order_their_rates_are_added() -> None:

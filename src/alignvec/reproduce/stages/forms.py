@@ -60,7 +60,9 @@ class Forms(Strict):
         replied: number of them that were replied to.
         best: form to domain to level to the λ at which most replies are of the level and not degenerate.
         reach: form to the mean of these rates over domains and levels; its interval takes the λ as given.
-        chosen: the form with the highest reach.
+        behind: form to how far its reach is below the highest, with the interval of the paired difference.
+        turned: form to how far it turns both sides together at these λ, |λ₊| + |λ₋|, mean over domains and levels.
+        chosen: of the forms that are not behind for certain the one that turns least.
         judge: the judge's own accuracy.
     """
 
@@ -71,6 +73,8 @@ class Forms(Strict):
     points: tuple[FormPoint, ...]
     best: dict[str, dict[str, dict[str, float]]]
     reach: dict[str, Interval]
+    behind: dict[str, Interval]
+    turned: dict[str, float]
     chosen: str
     judge: JudgeReport
 
@@ -150,7 +154,7 @@ def measure(place: Place) -> Forms:
                     degenerate=bootstrap_rate([float(one) for one in broken], personas[domain]),
                 )
             )
-    choice = choose(heard, personas, levels)
+    choice = choose(heard, personas, levels, lambda form, value: sum(map(abs, side_knobs(form, "", value).values())))
     return Forms(
         data="validation",
         queries=len(rows),
@@ -159,6 +163,8 @@ def measure(place: Place) -> Forms:
         points=tuple(points),
         best=choice.best,
         reach=choice.reach,
+        behind=choice.behind,
+        turned=choice.turned,
         chosen=choice.chosen,
         judge=judge.report,
     )
@@ -172,22 +178,27 @@ def show(found: Forms, figures: Path) -> Section:
     plot_forms(found, figures / "forms-preferred.png", what="preferred")
     domains = list(found.best[found.chosen])
     cells = tuple(
-        (form, found.reach[form].told(), *(_settings(found.best[form][domain]) for domain in domains))
+        (
+            form, found.reach[form].told(), found.behind[form].told(), f"{found.turned[form]:.2f}",
+            *(_settings(found.best[form][domain]) for domain in domains),
+        )
         for form in found.best
-    )
+    )  # fmt: skip
     return Section(
         text=(
             f"All forms come from the same two training runs a domain. {found.queries} validation queries are scored, "
             f"{found.replied} replied to at every λ. Reach is the mean, over domains and levels, of the share of "
             "replies that the judge gives the wanted level and that do not loop, at the λ where it is highest. "
-            "λ of a two-sided vector, which is half the difference of the two sides, goes twice as far. The form with "
-            f"the highest reach is the default of the curves: {found.chosen}; the other stages turn hinged vectors.",
+            "λ of a two-sided vector, which is half the difference of the two sides, goes twice as far. Behind is the "
+            "difference from the highest reach, query by query; turned is how far both sides are turned together, the "
+            "mean of |λ| summed over the sides. Of the forms that are not behind for certain, the one that turns the "
+            f"model least is the default of the curves: {found.chosen}. The other stages turn hinged vectors.",
             found.judge.summary(),
         ),
         tables=(
             Table(
                 title=f"reach, and best λ for {' / '.join(found.levels)}",
-                columns=("form", "reach", *domains),
+                columns=("form", "reach", "behind", "turned", *domains),
                 rows=cells,
             ),
         ),

@@ -1,6 +1,6 @@
 """Which λ is best for a level, how far a form of a vector reaches, and which form that makes the default."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -38,26 +38,36 @@ class Choice:
 
     best: dict[str, dict[str, dict[str, float]]]
     reach: dict[str, Interval]
+    behind: dict[str, Interval]
+    turned: dict[str, float]
     chosen: str
 
 
-def choose(heard: Mapping[Case, Heard], personas: Mapping[str, Sequence[str]], levels: Sequence[str]) -> Choice:
+def choose(
+    heard: Mapping[Case, Heard],
+    personas: Mapping[str, Sequence[str]],
+    levels: Sequence[str],
+    turned: Callable[[str, float], float],
+) -> Choice:
     """Choose the λ of every form, domain and level, and then the form.
 
-    Of equal rates the λ nearest to 0 is taken, of equal forms the earliest.
+    Of equal rates the λ nearest to 0 is taken. Of the forms whose reach the replies cannot tell from the highest (the
+    95 % interval of the paired difference has 0 in it) the one is taken that turns the model least, then the earliest.
 
     Args:
         heard: replies of every form in every domain at every λ.
         personas: domain to the persona of each of its queries.
         levels: of the replies.
+        turned: how far a form at a λ turns the model.
     """
     strata = [domain for domain, own in personas.items() for _ in own]
     weights = persona_weights([one for own in personas.values() for one in own], strata)
     best: dict[str, dict[str, dict[str, float]]] = {}
-    reach = {}
+    means, sizes = {}, {}
+    fewest = min(len(set(own)) for own in personas.values())
     for form in dict.fromkeys(form for form, _, _ in heard):
         best[form] = {}
-        rates = []
+        rates, far = [], []
         for domain in personas:
             tried = {value: one for (f, d, value), one in heard.items() if (f, d) == (form, domain)}
             share = weights[:, [one == domain for one in strata]]
@@ -67,7 +77,16 @@ def choose(heard: Mapping[Case, Heard], personas: Mapping[str, Sequence[str]], l
                 value = max(good, key=lambda v: (good[v].mean(), -abs(v)))
                 best[form][domain][level] = value
                 rates.append(share @ good[value] / share.sum(axis=1))
-        reach[form] = spread(np.mean(rates, axis=0), min(len(set(own)) for own in personas.values()))
-    # rounded: the same rates in another order may differ in the last bit of their mean, and are a tie
-    chosen = max(reach, key=lambda form: round(reach[form].value, 9))
-    return Choice(best, reach, chosen)
+                far.append(turned(form, value))
+        means[form], sizes[form] = np.mean(rates, axis=0), float(np.mean(far))
+    highest = max(means, key=lambda form: means[form][0])
+    # rounded: the same rates in another order may differ in the last bit of their mean
+    behind = {form: spread(np.round(means[highest] - found, 9), fewest) for form, found in means.items()}
+    tied = [form for form, gap in behind.items() if gap.value == 0 or (gap.low is not None and gap.low <= 0)]
+    return Choice(
+        best=best,
+        reach={form: spread(found, fewest) for form, found in means.items()},
+        behind=behind,
+        turned=sizes,
+        chosen=min(tied, key=lambda form: round(sizes[form], 9)),
+    )
