@@ -84,16 +84,19 @@ def test_results_of_another_scale_are_not_taken(report: Path, scale: Scale, tmp_
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["scale.json"]
 
 
-def test_a_folder_of_another_seed_is_refused(copied: Path, scale: Scale) -> None:
-    with pytest.raises(ConfigError, match="another 'seed'.*--again"):
+def test_a_folder_of_another_seed_is_refused_and_keeps_its_report(copied: Path, scale: Scale) -> None:
+    before = (copied / "report.html").read_bytes()
+    with pytest.raises(ConfigError, match="another 'seed'.*scale.json.*--again"):
         reproduce(scale.model_copy(update={"seed": 5}), copied, shipped=None)
+    assert (copied / "report.html").read_bytes() == before
 
 
 def test_a_plan_tells_what_is_left(copied: Path, scale: Scale) -> None:
     (copied / "data/forms.json").unlink()
     assert {step.name: step.state for step in planned(scale, copied, again=["goals"])}["goals"] == "to do"
+    (copied / "data/joint.json").unlink()  # what it trained is still there
     states = {step.name: step.state for step in planned(scale, copied)}
-    assert states["vectors"] == "done" and states["forms"] == "begun"
+    assert states["vectors"] == "done" and states["forms"] == states["joint"] == "begun"
     assert {step.name for step in planned(scale, copied, only=["forms"])} == {"vectors", "forms"}
     assert all(step.state == "to do" for step in planned(scale, copied.parent / "none"))
 

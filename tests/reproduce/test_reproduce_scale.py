@@ -21,7 +21,7 @@ def test_every_scale_that_comes_with_the_project_is_read_and_short(name: str) ->
         ("", "no YAML mapping"),
         ("- 1\n", "no YAML mapping"),
         ("base: [\n", "must be YAML"),
-        ("bases: demo\n", "bases: Extra inputs"),
+        ("bases: demo\n", "bases: Extra inputs.*keys: base, dtype, vectors"),
         ("validation: 0\n", "validation: Input should be greater"),
         ("coefficients: [-1, 1]\n", "coefficients lack 0"),
         ("coefficients: [-1, 0, .nan]\n", "finite"),
@@ -41,6 +41,8 @@ def test_a_bad_scale_is_refused_in_one_line(tmp_path: Path, text: str, cause: st
 def test_an_unknown_scale_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no scale 'huge' \(have: paper, small, tiny\)"):
         load_scale("huge")
+    with pytest.raises(ConfigError, match="no scale file at mine/huge.yaml; check --scale"):
+        load_scale("mine/huge.yaml")
 
 
 def test_paths_are_taken_from_the_file(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -92,24 +93,29 @@ def test_a_result_of_another_kind_is_told(tmp_path: Path) -> None:
 
 
 def test_time_of_killed_processes_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
+    clock, kept = [100.0], tmp_path / "data" / "slow.seconds"
     monkeypatch.setattr(stages.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(stages, "KEPT_EVERY", 0.01)
     killed = True
 
     def measure(here: Place) -> Number:
         clock[0] += 7
-        here.advance("work", 1, 2)  # kept: more than five seconds since the last time
-        clock[0] += 3
-        here.advance("work", 1, 2)  # not kept
         if killed:
+            for _ in range(1000):  # kept while the work goes on: for kill -9
+                if kept.is_file() and kept.read_text() == "7.0\n":
+                    break
+                time.sleep(0.01)
+            assert kept.read_text() == "7.0\n"
+            clock[0] += 3
             raise KeyboardInterrupt
         return Number(value=1)
 
     stage = Stage("slow", "slow", Number, measure, lambda *_: Section())
     with pytest.raises(KeyboardInterrupt):
         run_stage(stage, place(tmp_path))
+    assert kept.read_text() == "10.0\n"
     killed = False
-    assert run_stage(stage, place(tmp_path)).seconds == 17.0
+    assert run_stage(stage, place(tmp_path)).seconds == 17.0 and not kept.exists()
 
 
 def test_what_is_measured_again_takes_with_it_what_was_made_from_it() -> None:

@@ -64,16 +64,19 @@ def reproduce(
         _forget(place, STAGES[name])
     _begin(place, shipped, anew)
     done: dict[str, Finished] = {}
+    begun = False
     try:
         for stage in stages:
             known = place.data(f"{stage.name}.json").is_file()
+            begun = begun or not known
             tell(f"{stage.name}: {'done before' if known else 'begins'}")
             done[stage.name] = run_stage(stage, place)
             if not known:
                 tell(f"{stage.name}: done in {done[stage.name].seconds:.0f} s")
     except BaseException:
-        with suppress(AlignvecError):  # what stopped the run is what has to be told
-            write_report(scale, out, everything(place, tell))
+        if begun:  # else the report is left as it was: the command may not be one for this folder
+            with suppress(AlignvecError):  # what stopped the run is what has to be told
+                write_report(scale, out, everything(place, tell))
         raise
     write_report(scale, out, everything(place, tell))
     return done
@@ -84,7 +87,7 @@ class Step(Strict):
 
     Attributes:
         state: `done`, `shipped` (its result comes with the project), `other` (measured with other settings), `begun`
-            (its journals are there), or `to do`.
+            (its journals, or vectors that it makes, are there), or `to do`.
     """
 
     name: str
@@ -111,7 +114,7 @@ def planned(
             path = folder / f"{stage.name}.json"
             if stage.name not in anew and path.is_file():
                 state = "other" if _differs(stage, place, read_finished(path)) else done
-            elif stage.name not in anew and path.with_suffix("").is_dir():
+            elif stage.name not in anew and any(made.exists() for made in (path.with_suffix(""), *stage.makes(place))):
                 state = "begun"
         steps.append(Step(name=stage.name, title=stage.title, state=state))
     return steps

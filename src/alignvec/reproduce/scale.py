@@ -97,10 +97,13 @@ def load_scale(name: str) -> Scale:
     """
     import yaml
 
-    path = Path(name) if name.endswith((".yaml", ".yml")) else SCALES / f"{name}.yaml"
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name) if own else SCALES / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if own:
+            raise ConfigError(f"no scale file at {path}; check --scale") from None
         have = ", ".join(sorted(found.stem for found in SCALES.glob("*.yaml")))
         raise ConfigError(f"no scale {name!r} (have: {have}); name one of them, or a YAML file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -115,7 +118,8 @@ def load_scale(name: str) -> Scale:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"scale {path}: {where}: {first['msg']}; see recipes/reproduce for examples") from None
+        known = f" (keys: {', '.join(Scale.model_fields)})" if first["type"] == "extra_forbidden" else ""
+        raise ConfigError(f"scale {path}: {where}: {first['msg']}{known}; see recipes/reproduce for examples") from None
     if len(set(scale.domains)) != 3:
         raise ConfigError(
             f"scale {path}: domains are {', '.join(scale.domains)}; three are needed for the Latin square"

@@ -2,22 +2,22 @@
 
 import datetime
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel as Record
 from pydantic import ValidationError
 
 from alignvec.data.load import shipped_file
-from alignvec.errors import ConfigError, DataError
+from alignvec.errors import AlignvecError, ConfigError, DataError
 from alignvec.evaluate.sweep import Table
 from alignvec.files import storage_errors, write_text
-from alignvec.progress import Advance
 from alignvec.provenance import Provenance, provenance
 from alignvec.reproduce.place import Place, contents
 from alignvec.reproduce.scale import PLACES
@@ -26,6 +26,8 @@ from alignvec.vectors.strict import Strict
 
 ALWAYS = ("base", "dtype", "domains", "seed")
 """Keys of the scale that every stage depends on."""
+KEPT_EVERY = 5.0
+"""Seconds after which the time spent is kept again."""
 
 
 class Figure(Strict):
@@ -55,7 +57,7 @@ class Finished(Strict):
     Attributes:
         stage: its name.
         scope: what the result depends on: keys of the scale, and digests of the results it was made from.
-        seconds: that measuring took, over all processes that worked on it; unfinished steps of killed ones are lost.
+        seconds: that measuring took, over all processes that worked on it.
         finished: when, ISO 8601, UTC.
         found: the stage's own record.
     """
@@ -127,12 +129,12 @@ def run_stage(stage: Stage, place: Place) -> Finished:
         require_scope(path, stage, finished.scope, scope)
     else:
         with alone(stage.name, place):
-            spent = _Spent(place.data(f"{stage.name}.seconds"))
-            found = stage.measure(Place(place.scale, place.out, spent.around(place.advance), place._found))
+            with _Spent(place.data(f"{stage.name}.seconds")) as spent:
+                found = stage.measure(Place(place.scale, place.out, place.advance, place._found))
             finished = Finished(
                 stage=stage.name,
                 scope=scope,
-                seconds=round(spent.stop(), 1),
+                seconds=round(spent.seconds, 1),
                 finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 provenance=provenance(),
                 found=found.model_dump(mode="json"),
@@ -171,7 +173,7 @@ def read_finished(path: Path) -> Finished:
     try:
         return Finished.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        cause = str(error).split("\n")[0]
+        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise DataError(f"cannot read the result {path}: {cause}; delete it to measure again") from None
 
 
@@ -197,8 +199,8 @@ def require_scope(path: Path, stage: Stage, stored: Mapping[str, Any], wanted: M
     """
     if different := first_difference(stored, wanted):
         raise ConfigError(
-            f"{path} was measured with another {different!r}; choose another --out, or measure it again with "
-            f"--again {stage.name}"
+            f"{path} was measured with another {different!r} (its scale is in scale.json beside it); check --scale, "
+            f"choose another --out, or measure it again with --again {stage.name}"
         )
 
 
@@ -225,25 +227,32 @@ class _Spent:
         self._before = 0.0
         with suppress(OSError, ValueError):  # not begun yet, or torn
             self._before = float(path.read_text())
-        self._start = self._kept = time.monotonic()
+        self._start = time.monotonic()
+        self._ended = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
 
-    def around(self, advance: Advance) -> Advance:
-        """The same calls, after each of which the time may be kept."""
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return self._before + time.monotonic() - self._start
 
-        def timed(task: str, done: float, total: float) -> None:
-            advance(task, done, total)
-            if time.monotonic() - self._kept > 5:
-                self.stop()
+    def __enter__(self) -> Self:
+        self._keeper.start()
+        return self
 
-        return timed
-
-    def stop(self) -> float:
-        """Seconds until now, kept."""
-        self._kept = time.monotonic()
-        spent = self._before + self._kept - self._start
-        write_text(self._path, f"{spent:.1f}\n")
-        return spent
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._keeper.join()
+        self._write()
 
     def forget(self) -> None:
         """Remove the file: the result has the figure."""
         self._path.unlink(missing_ok=True)
+
+    def _keep(self) -> None:
+        while not self._ended.wait(KEPT_EVERY):
+            with suppress(AlignvecError):  # a full disk is told by what is being measured
+                self._write()
+
+    def _write(self) -> None:
+        write_text(self._path, f"{self.seconds:.1f}\n")
