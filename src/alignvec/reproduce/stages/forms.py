@@ -193,7 +193,7 @@ def show(found: Forms, figures: Path) -> Section:
             "difference from the highest reach, query by query; turned is how far both sides are turned together, the "
             "mean of |λ| summed over the sides. Of the forms that are not behind for certain, the one that turns the "
             f"model least is the default of the curves: {found.chosen}. The other stages turn hinged vectors.",
-            "The intervals take the best λ as given. The judge takes fluent nonsense for the middle level, so read replies.",
+            "Intervals take the best λ as given. The judge takes fluent nonsense for the middle level: read replies.",
             found.judge.summary(),
         ),
         tables=(
