@@ -89,6 +89,13 @@ def test_a_folder_of_another_seed_is_refused_and_keeps_its_report(copied: Path, 
     with pytest.raises(ConfigError, match="another 'seed'.*scale.json.*--again"):
         reproduce(scale.model_copy(update={"seed": 5}), copied, shipped=None)
     assert (copied / "report.html").read_bytes() == before
+    with pytest.raises(ConfigError, match="another 'seed'"):
+        reproduce(scale.model_copy(update={"seed": 5}), copied, again=["forms"], shipped=None)
+    assert (copied / "data/forms.json").is_file() and (copied / "data/forms/journal.jsonl").is_file()
+    (copied / "data/dataset.json").unlink()
+    with pytest.raises(ConfigError, match="another 'seed'"):
+        reproduce(scale.model_copy(update={"seed": 5}), copied, shipped=None)
+    assert not (copied / "data/dataset.json").exists() and (copied / "report.html").read_bytes() == before
 
 
 def test_a_plan_tells_what_is_left(copied: Path, scale: Scale) -> None:

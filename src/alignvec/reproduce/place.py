@@ -22,7 +22,7 @@ CONTEXT = 16384
 READ = ("*.safetensors", "*.yaml", "*.jsonl", "router.json", "card.json")
 """Files of a folder that a result depends on."""
 CARDS = {"router.json": ("base", "domains", "layers", "ramp"), "card.json": ("form", "settings")}
-"""What of a card a result depends on; it also holds what was measured later."""
+"""What of a card a result is known by; calibration and usable range, which are measured later, are not among it."""
 
 
 @dataclass(frozen=True)

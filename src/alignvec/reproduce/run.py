@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from alignvec.errors import AlignvecError, ConfigError
 from alignvec.files import storage_errors, write_text
@@ -18,6 +19,7 @@ from alignvec.reproduce.stage import (
     dependents,
     first_difference,
     read_finished,
+    require_scope,
     run_stage,
 )
 from alignvec.reproduce.stages import STAGES
@@ -60,6 +62,10 @@ def reproduce(
     """
     stages, anew = _chosen(only, again)
     place = Place(scale, out, advance)
+    for stage in stages:  # a command that is not for this folder is refused before anything is removed or measured
+        path = place.data(f"{stage.name}.json")
+        if stage.name not in anew and path.is_file():
+            require_scope(path, stage, _own(read_finished(path)), stage.settings(place))
     for name in anew:
         _forget(place, STAGES[name])
     _begin(place, shipped, anew)
@@ -114,7 +120,11 @@ def planned(
             path = folder / f"{stage.name}.json"
             if stage.name not in anew and path.is_file():
                 state = "other" if _differs(stage, place, read_finished(path)) else done
-            elif stage.name not in anew and any(made.exists() for made in (path.with_suffix(""), *stage.makes(place))):
+            elif (
+                stage.name not in anew
+                and state == "to do"
+                and any(made.exists() for made in (path.with_suffix(""), *stage.makes(place)))
+            ):
                 state = "begun"
         steps.append(Step(name=stage.name, title=stage.title, state=state))
     return steps
@@ -137,8 +147,12 @@ def everything(place: Place, tell: Callable[[str], None] = lambda _: None) -> di
 
 def _differs(stage: Stage, place: Place, finished: Finished) -> str:
     """The first setting that a result was measured with another value of; results it was made from do not count."""
-    own = {key: value for key, value in finished.scope.items() if not key.startswith("of ")}
-    return first_difference(own, stage.settings(place))
+    return first_difference(_own(finished), stage.settings(place))
+
+
+def _own(finished: Finished) -> dict[str, Any]:
+    """What a result depends on but for other results."""
+    return {key: value for key, value in finished.scope.items() if not key.startswith("of ")}
 
 
 def _chosen(only: Sequence[str], again: Sequence[str]) -> tuple[list[Stage], list[str]]:

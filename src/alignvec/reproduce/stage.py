@@ -130,6 +130,7 @@ def run_stage(stage: Stage, place: Place) -> Finished:
     else:
         with alone(stage.name, place):
             with _Spent(place.data(f"{stage.name}.seconds")) as spent:
+                # a place of its own, so that what the stage has loaded goes with it
                 found = stage.measure(Place(place.scale, place.out, place.advance, place._found))
             finished = Finished(
                 stage=stage.name,
@@ -243,7 +244,7 @@ class _Spent:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._keeper.join()
-        self._write()
+        self._try()
 
     def forget(self) -> None:
         """Remove the file: the result has the figure."""
@@ -251,8 +252,8 @@ class _Spent:
 
     def _keep(self) -> None:
         while not self._ended.wait(KEPT_EVERY):
-            with suppress(AlignvecError):  # a full disk is told by what is being measured
-                self._write()
+            self._try()
 
-    def _write(self) -> None:
-        write_text(self._path, f"{self.seconds:.1f}\n")
+    def _try(self) -> None:
+        with suppress(AlignvecError):  # a full disk is told by what is being measured
+            write_text(self._path, f"{self.seconds:.1f}\n")

@@ -37,11 +37,15 @@ def test_goals_ask_each_level_of_each_domain_once() -> None:
     assert single_goals(("medical",), LEVELS) == [{"medical": "expert"}, {"medical": "avoidance"}]
 
 
-def test_rates_spillover_and_answers_are_counted(tiny: BaseModel) -> None:
-    """Expert always works, avoidance never; the spilling twin says a lone domain's level in every domain.
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base says something that the judge reads as generic."""
+    monkeypatch.setattr(Base, "reply", lambda _, queries, *__: ["that depends on much"] * len(queries))
 
-    Nothing is known of what the tiny base says but that it is no level's name, which the judge reads as generic.
-    """
+
+@pytest.mark.usefixtures("plain")
+def test_rates_spillover_and_answers_are_counted(tiny: BaseModel) -> None:
+    """Expert always works, avoidance never; the spilling twin says a lone domain's level in every domain."""
     works = {"avoidance": (), "generic": (0.0,), "expert": (1.0,)}
     methods = [ScriptedMethod(tiny, STRENGTHS, works, spills) for spills in (False, True)]
     rows = scripted_rows()
@@ -58,7 +62,11 @@ def test_rates_spillover_and_answers_are_counted(tiny: BaseModel) -> None:
         assert cell.reached == (cell.wanted != "avoidance") and cell.queries == 4
     assert clean.level_rate.value == pytest.approx(2 / 3) and clean.reached == pytest.approx(2 / 3)
     assert clean.degenerate.value == 0.0 and clean.degenerate.high == pytest.approx(1 - 0.025 ** (1 / 6))  # personas
-    assert clean.spillover is not None and clean.spillover.value == 0.0 and clean.spillover.high > 0.4
+    assert (
+        clean.spillover is not None
+        and clean.spillover.value == 0.0
+        and clean.spillover.high == pytest.approx(2 / 3 * (1 - 0.025 ** (1 / 6)))
+    )
     # lone expert: in both other domains all replies go from generic to expert, 2/3 on average over the levels
     assert len(spilling.spilled) == 12 and spilling.spillover is not None
     assert [s.shift.size.value for s in spilling.spilled if "expert" in s.goal] == [pytest.approx(2 / 3)] * 6
@@ -68,6 +76,19 @@ def test_rates_spillover_and_answers_are_counted(tiny: BaseModel) -> None:
     found = {table.title.split(",")[0].split(":")[0]: table for table in tables(result)}
     assert found["rate of the wanted level"].rows[0][2] == "6/9"
     assert found["medical"].rows[0][1].startswith("0.00 [") and found["medical"].rows[0][3].endswith("*")
+
+
+@pytest.mark.usefixtures("plain")
+def test_loops_in_other_domains_are_spillover(tiny: BaseModel) -> None:
+    """The lone expert makes the others loop: all their generic replies are lost, a third on average over the levels."""
+    method = ScriptedMethod(tiny, STRENGTHS, {"avoidance": (), "generic": (0.0,), "expert": (1.0,)}, spills=True)
+    method.loops = "expert"
+    result = compare_methods(
+        [method, Base(tiny)], scripted_rows(), ScriptedJudge(), data="made up", sampling=SHORT, journal=Journal()
+    )
+    looping, base = result.methods
+    assert [s.shift.size.value for s in looping.spilled if "expert" in s.goal] == [pytest.approx(1 / 3)] * 6
+    assert base.spillover is not None and (base.spillover.value, base.spillover.high) == (0.0, 0.0)
 
 
 def test_a_reply_that_loops_is_of_no_level(tiny: BaseModel) -> None:

@@ -15,7 +15,15 @@ from alignvec.evaluate.capability import Measured, right_choices, sentence, writ
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import LevelJudge
 from alignvec.evaluate.spillover import one_hot, shift_of
-from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate, persona_weights, spread_rate
+from alignvec.evaluate.statistics import (
+    bootstrap_change,
+    bootstrap_mean,
+    bootstrap_rate,
+    highest_unseen,
+    persona_weights,
+    spread,
+    spread_rate,
+)
 from alignvec.provenance import machine, provenance
 from alignvec.reproduce.methods.asking import Advance, Job, Options, generate, score
 from alignvec.reproduce.methods.base import Base
@@ -148,7 +156,10 @@ class _Asked:
     def levels_said(
         self, method: Method, goal: Goal, task: str, advance: Advance, domains: Sequence[str] | None = None
     ) -> tuple[Array, Array]:
-        """Level of each reply as ones, [rows, levels], and whether it is degenerate, [rows]; 0 in other domains."""
+        """Level of each reply as ones, [rows, levels], and whether it is degenerate and so of no level, [rows].
+
+        Both are 0 in other domains.
+        """
         places = [i for domain in domains or self.domains for i in self.places[domain]]
         replies = generate(
             [Job(method, self.rows[i], goal) for i in places], self._sampling,
@@ -159,15 +170,23 @@ class _Asked:
         verdicts = self._judge.verdicts(replies)
         broken[places] = [is_degenerate(reply) for reply in replies]
         said[places] = one_hot([self.levels.index(level) for level in verdicts], len(self.levels))
-        return said, broken
+        return said * (1 - broken[:, None]), broken
 
     def rate(self, values: Array, domain: str) -> Interval:
         own = self.places[domain]
         return bootstrap_rate(values[own].tolist(), [self.rows[i].persona for i in own])
 
     def mean(self, draws: Sequence[Array]) -> Interval:
-        """Over several statistics, each with its resamplings."""
+        """Over several rates, each with its resamplings."""
         return spread_rate(np.mean(draws, axis=0), sum(self.personas.values()), min(self.personas.values()))
+
+    def mean_size(self, sizes: Sequence[Array]) -> Interval:
+        """Over sizes of shifts, each with its resamplings; where none is seen, as `shift_of` has it."""
+        found = spread(np.mean(sizes, axis=0), min(self.personas.values()))
+        if found.low is None or np.any(sizes):
+            return found
+        unseen = highest_unseen(sum(self.personas.values()))
+        return Interval(value=0.0, low=0.0, high=2 / len(self.levels) * unseen)
 
     def draws(self, values: Array, domain: str) -> Array:
         """Means over a domain's queries, [1 + resamplings]."""
@@ -182,7 +201,6 @@ def _cells(
     cells, rates, broken = [], [], []
     for goal in goals:
         said, loops = asked.levels_said(method, goal, goal_text(goal), advance)
-        said *= 1 - loops[:, None]
         for domain, wanted in goal.items():
             by_level = {level: asked.rate(said[:, i], domain) for i, level in enumerate(asked.levels)}
             own = by_level[wanted].value
@@ -212,7 +230,11 @@ def _spillover(
             shift, size = shift_of(said[own] - plain[own], asked.weights[:, own], asked.levels, asked.personas[domain])
             found.append(Spilled(goal=goal_text(goal), domain=domain, shift=shift))
             sizes.append(size)
-    return tuple(found), asked.mean(sizes) if sizes else None
+    if not sizes:
+        return (), None
+    if all(method.is_base(goal) for goal in goals):
+        return tuple(found), Interval(value=0.0, low=0.0, high=0.0)  # compared with itself
+    return tuple(found), asked.mean_size(sizes)
 
 
 def _answers(
@@ -250,7 +272,9 @@ def _speeds(
 ) -> dict[str, Speed]:
     """Speed by name of the method; journalled together, as they are timed together on one machine."""
     keys = [method.key(goal) for method in methods]
-    key = f"speed {batch} {rounds} {tokens} {torch.get_num_threads()} threads, {machine()}: {' '.join(keys)}"
+    device = methods[0].base.device
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+    key = f"speed {batch} {rounds} {tokens} {torch.get_num_threads()} threads, {where}: {' '.join(keys)}"
     if key not in journal:
         found = measure_speeds(
             methods, queries, goal, batch=batch, new_tokens=tokens, rounds=rounds,

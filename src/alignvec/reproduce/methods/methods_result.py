@@ -148,7 +148,7 @@ def _cost_tables(result: Comparison) -> list[Table]:
         speeds = [
             (
                 one.card.name,
-                *(speed.first_token.told(".2f") for speed in one.speed),
+                *(speed.first_token.told(".3f") for speed in one.speed),
                 *(f"{speed.tokens_per_second.median:.1f}" for speed in one.speed),
             )
             for one in result.methods

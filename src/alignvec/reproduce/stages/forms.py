@@ -192,7 +192,7 @@ def show(found: Forms, figures: Path) -> Section:
             "λ of a two-sided vector, which is half the difference of the two sides, goes twice as far. Behind is the "
             "difference from the highest reach, query by query; turned is how far both sides are turned together, the "
             "mean of |λ| summed over the sides. Of the forms that are not behind for certain, the one that turns the "
-            f"model least is the default of the curves: {found.chosen}. The other stages turn hinged vectors.",
+            f"sides least is the default of the curves: {found.chosen}. The other stages turn hinged vectors.",
             "Intervals take the best λ as given. The judge takes fluent nonsense for the middle level: read replies.",
             found.judge.summary(),
         ),

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from alignvec.evaluate.statistics import persona_weights, spread
+from alignvec.evaluate.statistics import highest_unseen, persona_weights, spread, spread_rate
 from alignvec.vectors.strict import Interval
 
 Case: TypeAlias = tuple[str, str, float]
@@ -52,19 +52,20 @@ def choose(
     """Choose the λ of every form, domain and level, and then the form.
 
     Of equal rates the λ nearest to 0 is taken. Of the forms whose reach the replies cannot tell from the highest (the
-    95 % interval of the paired difference has 0 in it) the one is taken that turns the model least, then the earliest.
+    95 % interval of the paired difference has 0 in it) the one is taken that turns the sides least, then the earliest.
 
     Args:
         heard: replies of every form in every domain at every λ.
         personas: domain to the persona of each of its queries.
         levels: of the replies.
-        turned: how far a form at a λ turns the model.
+        turned: how far a form at a λ turns both sides together.
     """
     strata = [domain for domain, own in personas.items() for _ in own]
     weights = persona_weights([one for own in personas.values() for one in own], strata)
     best: dict[str, dict[str, dict[str, float]]] = {}
     means, sizes = {}, {}
-    fewest = min(len(set(own)) for own in personas.values())
+    counts = [len(set(own)) for own in personas.values()]
+    people, fewest = sum(counts), min(counts)
     for form in dict.fromkeys(form for form, _, _ in heard):
         best[form] = {}
         rates, far = [], []
@@ -81,12 +82,21 @@ def choose(
         means[form], sizes[form] = np.mean(rates, axis=0), float(np.mean(far))
     highest = max(means, key=lambda form: means[form][0])
     # rounded: the same rates in another order may differ in the last bit of their mean
-    behind = {form: spread(np.round(means[highest] - found, 9), fewest) for form, found in means.items()}
+    behind = {form: _gap(np.round(means[highest] - found, 9), fewest) for form, found in means.items()}
     tied = [form for form, gap in behind.items() if gap.value == 0 or (gap.low is not None and gap.low <= 0)]
     return Choice(
         best=best,
-        reach={form: spread(found, fewest) for form, found in means.items()},
+        reach={form: spread_rate(found, people, fewest) for form, found in means.items()},
         behind=behind,
         turned=sizes,
         chosen=min(tied, key=lambda form: round(sizes[form], 9)),
     )
+
+
+def _gap(differences: npt.NDArray[np.float64], fewest: int) -> Interval:
+    """A difference of reaches; where no resampling differs, as much may have been missed as of a domain's personas."""
+    found = spread(differences, fewest)
+    if found.low is None or found.high is None or found.value == 0 or found.high > found.low:
+        return found
+    slack = highest_unseen(fewest)
+    return Interval(value=found.value, low=found.value - slack, high=found.value + slack)
