@@ -151,6 +151,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         f"keys: [{{name: public, hash: HASH1, forced: {{medical: [{FIRST}]}}}}]",
         f"keys: [{{name: public, hash: HASH1, key: {FIRST}, max_tokens: {FIRST}}}]",
     ],
+    ids=lambda text: text.replace(FIRST, "KEY"),
 )
 def test_a_key_in_the_file_is_never_shown(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
