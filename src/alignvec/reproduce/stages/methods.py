@@ -233,8 +233,8 @@ def show(found: Comparison, figures: Path) -> Section:
             "A joint run passes once over the rows of all domains by its recipe, a side of a vector three times over "
             "those of its own; the tables of vectors and of joint runs say how many passes these had. A joint vector "
             "is used as it was trained, at λ = 1, and takes place only for the goals that were trained.",
-            f"Speed: all methods in every round; threads: {found.threads}. Megabytes are of weights; keys and values of "
-            "a prompt's tokens come on top, most for 3-shot, and mixed logits keep a cache for each model.",
+            f"Speed: all methods in every round; threads: {found.threads}. Megabytes are of weights; keys and values "
+            "of a prompt's tokens come on top, most for 3-shot, and mixed logits keep a cache for each model.",
         ),
         tables=tuple(tables(found)),
         figures=(Figure(path="methods.png", caption="Rate of the wanted level, and spillover, by method."),),
