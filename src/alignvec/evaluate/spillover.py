@@ -235,12 +235,24 @@ def shift_of(changes: Array, weights: Array, levels: Sequence[str], personas: in
     """
     draws = weights @ changes / weights.sum(axis=1, keepdims=True)
     size = np.abs(draws).mean(axis=1)
-    told = spread(size, personas)
-    if personas > 1 and not changes[weights[0] > 0].any():
-        # resampling cannot vary: as many changed queries as may well have been missed
-        told = Interval(value=0.0, low=0.0, high=2 / len(levels) * highest_unseen(personas))
+    told = spread_size(size, levels, personas, personas)
     found = Shift(change={level: spread(draws[:, i], personas) for i, level in enumerate(levels)}, size=told)
     return found, size
+
+
+def spread_size(sizes: Array, levels: Sequence[str], groups: int, fewest: int) -> Interval:
+    """`spread` of a size, or a mean of sizes; where none is seen, as many changed personas as may have been missed.
+
+    Args:
+        sizes: the size, and then its resamplings.
+        levels: whose rates change.
+        groups: number of personas that were drawn from.
+        fewest: of several strata, the number of personas in the one that has fewest.
+    """
+    found = spread(sizes, fewest)
+    if found.low is None or sizes.any():
+        return found
+    return Interval(value=0.0, low=0.0, high=2 / len(levels) * highest_unseen(groups))
 
 
 def one_hot(indices: Any, count: int) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
@@ -74,9 +74,15 @@ def recipe_folder(place: Place, recipe: Path, *, stage: StageName | None = None)
     made_from = [recipe, *(shipped_file(domain) for domain in place.scale.domains), SAFETY]
     if stage:
         made_from.append(stage_recipe(place, stage))
-    told = json.dumps([place.scale.base, place.scale.seed, place.scale.training, stage, contents(made_from)])
     name = f"{recipe.stem}{f'-on-{stage}' if stage else ''}"
-    return place.work(f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+    return made_folder(
+        place, name, [place.scale.base, place.scale.seed, place.scale.training, stage, contents(made_from)]
+    )
+
+
+def made_folder(place: Place, name: str, made_from: Sequence[Any]) -> Path:
+    """Folder of what is made, named after what it is made from, as JSON values."""
+    return place.work(f"{name}-{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:8]}")
 
 
 def train_by_recipe(place: Place, recipe: Path, *, stage: StageName | None = None) -> Path:

@@ -1,6 +1,7 @@
 """The report: one HTML file with its figures inside, every table and figure linked to the JSON that it came from."""
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write_report(scale: Scale, out: Path, results: Mapping[str, Finished]) -> Pa
         pictures = [
             {
                 "caption": figure.caption,
-                "content": base64.b64encode((out / "figures" / figure.path).read_bytes()).decode(),
+                "content": base64.b64encode(_in_few_colours(out / "figures" / figure.path)).decode(),
             }
             for figure in section.figures
         ]
@@ -50,3 +51,13 @@ def write_report(scale: Scale, out: Path, results: Mapping[str, Finished]) -> Pa
     machines = sorted({one.provenance.machine for one in results.values()})
     write_text(path, template.render(scale=scale, sections=sections, machines=machines))
     return path
+
+
+def _in_few_colours(path: Path) -> bytes:
+    """A picture with a palette, a quarter of its bytes, as the report is kept in version control."""
+    from PIL import Image  # matplotlib writes its PNGs with it
+
+    buffer = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -70,19 +70,16 @@ def reproduce(
         _forget(place, STAGES[name])
     _begin(place, shipped, anew)
     done: dict[str, Finished] = {}
-    begun = False
     try:
         for stage in stages:
             known = place.data(f"{stage.name}.json").is_file()
-            begun = begun or not known
             tell(f"{stage.name}: {'done before' if known else 'begins'}")
             done[stage.name] = run_stage(stage, place)
             if not known:
                 tell(f"{stage.name}: done in {done[stage.name].seconds:.0f} s")
     except BaseException:
-        if begun:  # else the report is left as it was: the command may not be one for this folder
-            with suppress(AlignvecError):  # what stopped the run is what has to be told
-                write_report(scale, out, everything(place, tell))
+        with suppress(AlignvecError):  # what stopped the run is what has to be told
+            write_report(scale, out, everything(place, tell))
         raise
     write_report(scale, out, everything(place, tell))
     return done

@@ -14,14 +14,12 @@ from alignvec.errors import ConfigError
 from alignvec.evaluate.capability import Measured, right_choices, sentence, written_prompt
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import LevelJudge
-from alignvec.evaluate.spillover import one_hot, shift_of
+from alignvec.evaluate.spillover import one_hot, shift_of, spread_size
 from alignvec.evaluate.statistics import (
     bootstrap_change,
     bootstrap_mean,
     bootstrap_rate,
-    highest_unseen,
     persona_weights,
-    spread,
     spread_rate,
 )
 from alignvec.provenance import machine, provenance
@@ -181,12 +179,9 @@ class _Asked:
         return spread_rate(np.mean(draws, axis=0), sum(self.personas.values()), min(self.personas.values()))
 
     def mean_size(self, sizes: Sequence[Array]) -> Interval:
-        """Over sizes of shifts, each with its resamplings; where none is seen, as `shift_of` has it."""
-        found = spread(np.mean(sizes, axis=0), min(self.personas.values()))
-        if found.low is None or np.any(sizes):
-            return found
-        unseen = highest_unseen(sum(self.personas.values()))
-        return Interval(value=0.0, low=0.0, high=2 / len(self.levels) * unseen)
+        """Over sizes of shifts, each with its resamplings."""
+        personas = self.personas.values()
+        return spread_size(np.mean(sizes, axis=0), self.levels, sum(personas), min(personas))
 
     def draws(self, values: Array, domain: str) -> Array:
         """Means over a domain's queries, [1 + resamplings]."""

@@ -9,7 +9,7 @@ from alignvec.progress import Advance
 from alignvec.reproduce.material import domain_vectors, held_out, knobbed, level_judge
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Figure, Section, Stage
-from alignvec.reproduce.stages.forms import cases_of
+from alignvec.reproduce.stages.forms import widened
 from alignvec.vectors.algebra import in_form
 from alignvec.vectors.strict import Strict
 
@@ -24,7 +24,6 @@ class Curves(Strict):
 def measure(place: Place) -> Curves:
     """Sweep every domain's knob over its own test queries."""
     form = place.found("forms").chosen
-    coefficients = [value for one, value in cases_of(place.scale.coefficients) if one == form]
     vectors = [in_form(vector, form) for vector in domain_vectors(place)]
     model, judge = knobbed(place, vectors), level_judge(place)
     found = []
@@ -35,7 +34,7 @@ def measure(place: Place) -> Curves:
             domain,
             rows,
             data=f"{domain}.jsonl test",
-            coefficients=coefficients,
+            coefficients=widened(form, place.scale.coefficients),
             judge=judge,
             generate=place.scale.spoken,
             sampling=place.scale.sampling(),

@@ -98,9 +98,9 @@ def side_knobs(form: str, name: str, coefficient: float) -> Knobs:
     return {f"{name}.{side}": value for side, value in (("positive", positive), ("negative", negative)) if value}
 
 
-def cases_of(coefficients: Sequence[float]) -> list[tuple[str, float]]:
-    """Every form with its λ, as many for each; those of two-sided vectors are twice as far apart."""
-    return [(form, value * (2 if form == "two-sided" else 1)) for form in FORMS for value in coefficients]
+def widened(form: str, values: Sequence[float]) -> tuple[float, ...]:
+    """λ at which a form turns as far as the others at these: twice as far for two-sided vectors."""
+    return tuple(value * (2 if form == "two-sided" else 1) for value in values)
 
 
 def forms_scope(
@@ -124,7 +124,7 @@ def measure(place: Place) -> Forms:
     points = []
     heard: dict[Case, Heard] = {}
     personas: dict[str, list[str]] = {}
-    cases = cases_of(place.scale.coefficients)
+    cases = [(form, value) for form in FORMS for value in widened(form, place.scale.coefficients)]
     total = len(rows) * (1 + len(cases))
     count = len(spoken(place, rows)) * len(cases)
     for domain in place.scale.domains:

@@ -1,6 +1,5 @@
 """Every way to get a level of every domain, on the same queries: strengths chosen on validation, compared on test."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from alignvec.reproduce.material import (
     first_of_each,
     held_out,
     level_judge,
+    made_folder,
     once,
     router_of,
     train_by_recipe,
@@ -42,6 +42,7 @@ from alignvec.reproduce.methods.steering import Steering
 from alignvec.reproduce.methods.strengths import Tunable
 from alignvec.reproduce.place import Place, contents
 from alignvec.reproduce.stage import Figure, Section, Stage
+from alignvec.reproduce.stages.forms import widened
 from alignvec.vectors.algebra import FORMS
 from alignvec.vectors.fingerprint import fingerprint
 from alignvec.vectors.strict import Strict
@@ -57,8 +58,8 @@ class Choices(Strict):
 def control_folder(place: Place) -> Path:
     """Folder of the control vectors, named after what they are found on."""
     scale, rows = place.scale, contents(shipped_file(domain) for domain in place.scale.domains)
-    told = json.dumps([scale.base, scale.seed, scale.dtype, scale.training.get("limit"), rows])
-    return place.work(f"control-vectors-{hashlib.sha256(told.encode()).hexdigest()[:8]}")
+    made_from = [scale.base, scale.seed, scale.dtype, scale.training.get("limit"), rows]
+    return made_folder(place, "control-vectors", made_from)
 
 
 def control_vectors(place: Place) -> ControlVectors:
@@ -106,18 +107,14 @@ def tunable(place: Place) -> list[tuple[Tunable, tuple[float, ...]]]:
     control vector goes to three times the whole difference of means, as it acts behind one layer alone.
     """
     base, vectors, amounts = place.base, domain_vectors(place), place.scale.strengths
-    further = tuple(2 * amount for amount in amounts)
     forms: list[tuple[Tunable, tuple[float, ...]]] = [
-        (
-            knob_method(base, vectors, form, {}, train_seconds=train_seconds(place, form)),
-            further if form == "two-sided" else amounts,
-        )
+        (knob_method(base, vectors, form, {}, train_seconds=train_seconds(place, form)), widened(form, amounts))
         for form in FORMS
     ]
     return [
         *forms,
         (mixing_method(base, vectors, {}, train_seconds=train_seconds(place)), amounts),
-        (Steering(base, control_vectors(place), {}), further),
+        (Steering(base, control_vectors(place), {}), tuple(2 * amount for amount in amounts)),
     ]
 
 
