@@ -81,11 +81,11 @@ def compose(vectors: Sequence[AlignmentVector], knobs: Mapping[str, float]) -> d
             raise KnobError(f"knob {name}={coefficient} must be the name of a loaded vector and a finite number")
         for part in named[name].parts:
             if gate := part.gate(coefficient):
-                for tensor, factors in _factors(name, part.deltas).items():
+                for tensor, factors in adapter_factors(name, part.deltas).items():
                     found.setdefault(tensor, []).append(LowRankDelta(factors.a.float(), factors.b.float() * gate))
     if not found:
         raise KnobError("every knob is at 0, which is the base itself: nothing to export; turn one, as in medical=0.5")
-    return _factors("the sum", {tensor: reduce(add, deltas) for tensor, deltas in found.items()})
+    return adapter_factors("the sum", {tensor: reduce(add, deltas) for tensor, deltas in found.items()})
 
 
 def composition(
@@ -157,7 +157,12 @@ def export_peft(composed: Composition, out: Path) -> None:
         (staging / REPORT).write_text(composed.report.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _factors(vector: str, deltas: Deltas) -> dict[str, LowRankDelta]:
+def adapter_factors(vector: str, deltas: Deltas) -> dict[str, LowRankDelta]:
+    """The deltas, if an adapter can hold them all.
+
+    Raises:
+        VectorError: if one is not the low-rank factors of a linear layer, naming `vector` and it.
+    """
     for tensor, delta in deltas.items():  # first, since compressing the others would not help these
         if not isinstance(delta, LowRankDelta) and (len(delta.shape) != 2 or min(delta.shape) < 2):
             raise VectorError(

@@ -1,0 +1,134 @@
+"""Knobs on stock vLLM: each setting as an adapter of its own, composed when it is first asked for."""
+
+import os
+import shutil
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from alignvec.engines.vllm.plan import Plan, setting_rank
+from alignvec.errors import KnobError
+from alignvec.merge.export import composition, export_peft
+from alignvec.steer.knobs import format_knobs, parse_knobs
+from alignvec.vectors.vector import AlignmentVector
+
+
+def rounded(value: float, step: float, low: float, high: float) -> float:
+    """The multiple of `step` nearest to λ among those from `low` to `high`; λ itself if there is none.
+
+    So a limit is never passed by rounding, and what a policy forces between two multiples holds as it is.
+    """
+    near = round(value / step)
+    found = [n * step for n in (near, near - 1, near + 1) if low <= n * step <= high]
+    return round(min(found, key=lambda x: abs(x - value)), 9) + 0.0 if found else value
+
+
+class Composer:
+    """Settings as adapter folders, the least recently used of which go when there are too many.
+
+    Args:
+        plan: see `Plan`.
+        vectors: those of the plan.
+    """
+
+    def __init__(self, plan: Plan, vectors: Sequence[AlignmentVector]) -> None:
+        self._plan, self._vectors = plan, vectors
+        self._folder = _own_folder(plan.cache)
+        self._known: OrderedDict[str, Path] = OrderedDict()
+        self._running: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the vectors."""
+        return [vector.name for vector in self._vectors]
+
+    def name(self, knobs: Mapping[str, float]) -> str:
+        """Model name of a setting, the same whatever the order of its knobs; the base's own if nothing is turned."""
+        turned = {v.name: knobs[v.name] for v in self._vectors if knobs.get(v.name)}
+        return f"{self._plan.model}:{format_knobs(turned)}" if turned else self._plan.model
+
+    def check(self, knobs: Mapping[str, float]) -> None:
+        """Check that an adapter can hold a setting.
+
+        Raises:
+            KnobError: if it needs more rank than the server was started with.
+        """
+        if (rank := setting_rank(self._vectors, knobs)) > self._plan.rank:
+            raise KnobError(
+                f"{format_knobs(knobs)} needs rank {rank}, but this server was started with --max-lora-rank "
+                f"{self._plan.rank}; turn fewer knobs, or start it with more"
+            )
+
+    def folder(self, name: str) -> Path | None:
+        """The adapter of a setting by its model name, composed if it has to be; None for any other model.
+
+        Raises:
+            KnobError: if the knobs cannot be read or need too much rank.
+        """
+        prefix = f"{self._plan.model}:"
+        if not name.startswith(prefix):
+            return None
+        knobs = parse_knobs(name.removeprefix(prefix))
+        if self.name(knobs) != name:
+            raise KnobError(f"{name[:80]!r} is no setting of this server; use {self.name(knobs)!r}")
+        self.check(knobs)
+        with self._lock:
+            if name in self._known:
+                self._known.move_to_end(name)
+                return self._known[name]
+            place = self._folder / format_knobs(knobs)
+            composed = composition(
+                self._vectors, knobs, str(self._plan.base), allow_other_base=self._plan.allow_other_base
+            )
+            export_peft(composed, place)
+            self._known[name] = place
+            return place
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        """Keep a setting's adapter while the block runs."""
+        with self._lock:
+            self._running[name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[name] -= 1
+
+    def retire(self) -> list[str]:
+        """Delete the least recently used adapters beyond the bound that no request is using; returns their names."""
+        retired = []
+        with self._lock:
+            for name in list(self._known):
+                if len(self._known) <= self._plan.settings:
+                    break
+                if not self._running[name]:
+                    shutil.rmtree(self._known.pop(name), ignore_errors=True)
+                    del self._running[name]
+                    retired.append(name)
+        return retired
+
+
+def _own_folder(cache: Path) -> Path:
+    """A folder of this process; those of processes that have ended are deleted."""
+    for old in cache.glob("adapters-*"):
+        number = old.name.removeprefix("adapters-")
+        if number.isdecimal() and not _alive(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = cache / f"adapters-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
