@@ -52,7 +52,7 @@ MEASURE = (sweep, judge, calibrate, spillover, capability, safety, transfer, sol
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):
-    app.command()(command)
+    app.command(context_settings={"allow_extra_args": True} if command is serve else None)(command)
 app.command(context_settings={"ignore_unknown_options": True})(lm_eval)
 app.add_typer(data, name="data")
 

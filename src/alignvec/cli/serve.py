@@ -1,14 +1,20 @@
 """`alignvec serve`: one model for many audiences, over HTTP."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from alignvec.cli.common import DeviceOption, DtypeOption, ModelOption, OtherBaseOption, VectorsOption, vector_places
+from alignvec.cli.serve_vllm import serve_vllm
 
 
 def serve(
+    context_: typer.Context,
+    engine: Annotated[
+        Literal["transformers", "vllm"],
+        typer.Option("--engine", help="vllm: vLLM's own server; its options may follow after --"),
+    ] = "transformers",
     model: ModelOption = "demo",
     vectors: VectorsOption = None,
     no_vectors: Annotated[bool, typer.Option("--no-vectors", help="serve the base alone, to compare with")] = False,
@@ -47,16 +53,53 @@ def serve(
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     allow_other_base: OtherBaseOption = False,
+    knobs_by: Annotated[
+        Literal["adapters", "gate"],
+        typer.Option("--knobs-by", help="vllm: an adapter for each setting, or one with a gate for every token"),
+    ] = "adapters",
+    step: Annotated[
+        float, typer.Option("--step", min=0.001, max=1, help="vllm, adapters: λ is rounded to multiples of this")
+    ] = 0.05,
+    kept: Annotated[int, typer.Option("--keep", min=1, help="vllm, adapters: composed settings that are kept")] = 64,
+    max_lora_rank: Annotated[
+        int | None, typer.Option("--max-lora-rank", min=1, help="vllm: default: what the vectors need")
+    ] = None,
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="vllm: print how vLLM is started, and do not start it")
+    ] = False,
 ) -> None:
     """Serve a model over an OpenAI-compatible API, with knobs per request and a page to turn them."""
     from alignvec.errors import ConfigError, KnobError
     from alignvec.serve.run import bind, require_loopback
 
     require_loopback(host, policy)
-    if no_vectors and vectors:
-        raise ConfigError("--no-vectors and --vectors exclude each other; give one of them")
+    _check_engine(context_, engine)
     if audit_prompts and audit is None:
         raise ConfigError("--audit-prompts needs a file for the audit log; give --audit")
+    if engine == "vllm":
+        serve_vllm(
+            model,
+            list(vector_places(vectors).values()),
+            knobs_by,
+            address=(host, port),
+            dtype=dtype,
+            batch=max_batch,
+            context=context,
+            extra=context_.args,
+            print_only=print_command,
+            step=step,
+            settings=kept,
+            rank=max_lora_rank,
+            policy=policy and policy.resolve(),
+            audit=audit and audit.resolve(),
+            audit_prompts=audit_prompts,
+            strict=strict,
+            goals=settings and settings.resolve(),
+            allow_other_base=allow_other_base,
+        )
+        return
+    if no_vectors and vectors:
+        raise ConfigError("--no-vectors and --vectors exclude each other; give one of them")
     from alignvec import models
     from alignvec.serve.api.knobs import served_name
     from alignvec.serve.engine.engine import Engine, EngineSettings
@@ -95,7 +138,7 @@ def serve(
         context=context or min(base.context_length, 2048),
         allow_other_base=allow_other_base,
     )
-    engine = Engine(base, loaded, sizes)
+    own = Engine(base, loaded, sizes)
     options = Options(
         served_name(model),
         strict=strict,
@@ -105,10 +148,26 @@ def serve(
         routing=routing,
         goals=goals,
     )
-    service = Service(engine, rules, RateLimits(), log, Metrics(engine.load), options)
-    names = ", ".join(engine.scales) or "none"
+    service = Service(own, rules, RateLimits(), log, Metrics(own.load), options)
+    names = ", ".join(own.scales) or "none"
     said = f"policy {policy}" if policy else "no policy: loopback only"
     said += f"; router {router}" if router else ""
     said += f"; {len(goals)} goals of {settings}" if settings else ""
     said += f"; audit log {audit}" if audit else ""
     run(service, bound, drain=drain, ready=f"model {options.model}; vectors {names}; {said}")
+
+
+_TRANSFORMERS = ("no_vectors", "router", "queue", "timeout", "drain", "no_page", "device")
+_VLLM = ("knobs_by", "step", "kept", "max_lora_rank", "print_command")
+
+
+def _check_engine(context: typer.Context, engine: str) -> None:
+    """Check that no option is given that the engine would ignore."""
+    from alignvec.errors import ConfigError
+
+    if context.args and engine != "vllm":
+        raise ConfigError(f"unexpected argument {context.args[0]!r}; options of vLLM need --engine vllm")
+    for name in _TRANSFORMERS if engine == "vllm" else _VLLM:
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE"):
+            option = "keep" if name == "kept" else name.replace("_", "-")
+            raise ConfigError(f"--{option} is not for --engine {engine}; leave it out")

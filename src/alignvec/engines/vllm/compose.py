@@ -21,8 +21,8 @@ def rounded(value: float, step: float, low: float, high: float) -> float:
     So a limit is never passed by rounding, and what a policy forces between two multiples holds as it is.
     """
     near = round(value / step)
-    found = [n * step for n in (near, near - 1, near + 1) if low <= n * step <= high]
-    return round(min(found, key=lambda x: abs(x - value)), 9) + 0.0 if found else value
+    found = [round(n * step, 9) for n in (near, near - 1, near + 1) if low <= n * step <= high]
+    return sorted(found, key=lambda x: abs(x - value))[0] + 0.0 if found else value
 
 
 class Composer:

@@ -65,7 +65,7 @@ class Gates:
         self.set_rows([("", tokens)])
 
     def of(self, x: torch.Tensor, size: int) -> torch.Tensor:
-        """The gates of the tokens of x [tokens, in], as [tokens, rank] of its dtype, from a buffer for `size` tokens."""
+        """The gates of the tokens of x [tokens, in], as [tokens, rank] in its dtype; the buffer holds `size` tokens."""
         if self._buffer is None:
             self._buffer = torch.zeros(size, self.rank, dtype=x.dtype, device=x.device)
             self._fill()

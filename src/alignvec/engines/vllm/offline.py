@@ -91,9 +91,7 @@ class OfflineEngine:
             for text in texts
         ]
         requests = [self._request(text) for text in texts] if self._composer else None
-        outputs = self._model.chat(
-            [list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False
-        )
+        outputs = self._model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
         ends = [output.outputs[0] for output in outputs]
         return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
 

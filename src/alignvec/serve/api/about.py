@@ -7,16 +7,10 @@ from starlette.responses import Response
 
 from alignvec.serve.api.errors import ERRORS
 from alignvec.serve.api.knobs import model_knobs
+from alignvec.serve.api.told import told_alignment, told_model, told_models
 from alignvec.serve.errors import BadRequestError, ForbiddenError, UnknownModelError
-from alignvec.serve.policy.rules import Rules, usable_range
+from alignvec.serve.policy.rules import Rules
 from alignvec.serve.service import Service
-from alignvec.steer.scale import Scale
-
-PRECEDENCE = (
-    "alignment in the body, then the header X-Alignment, then the model's name, then the key's defaults, then the "
-    "base; each vector by itself; a goal is a value for every vector; with a router each knob counts as far as the "
-    "prompt is its domain's; what the key's policy forces always holds"
-)
 
 
 def about_router(service: Service) -> APIRouter:
@@ -27,14 +21,7 @@ def about_router(service: Service) -> APIRouter:
     @router.get("/models")
     async def models(request: Request) -> dict[str, Any]:
         """The base model, and one entry for each level of each vector that the key may ask for."""
-        rules: Rules = request.state.rules
-        levels = [
-            f"{served}:{scale.name}={level}"
-            for scale in service.engine.scales.values()
-            for level, value in scale.levels.items()
-            if (bound := rules.bound(scale)) and bound.low <= value <= bound.high
-        ]
-        return {"object": "list", "data": [_model(name) for name in (served, *levels)]}
+        return told_models(served, service.engine.scales, request.state.rules)
 
     @router.get("/models/{name:path}")
     async def model(request: Request, name: str) -> dict[str, Any]:
@@ -43,7 +30,7 @@ def about_router(service: Service) -> APIRouter:
             service.setting(request.state.rules, [model_knobs(name, served)])
         except (BadRequestError, ForbiddenError) as error:
             raise UnknownModelError(str(error), param="model") from None
-        return _model(name)
+        return told_model(name)
 
     @router.get("/alignment")
     async def alignment(request: Request) -> dict[str, Any]:
@@ -82,40 +69,14 @@ def health_router(service: Service) -> APIRouter:
     return router
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "alignvec"}
-
-
-def _allowed(rules: Rules, scale: Scale) -> dict[str, Any] | None:
-    bound, (low, high) = rules.bound(scale), usable_range(scale)
-    if bound is None:
-        return None
-    return {"min": max(bound.low, low), "max": min(bound.high, high), "default": bound.rest, "forced": bound.forced}
-
-
 def _alignment(service: Service, rules: Rules) -> dict[str, Any]:
-    cards, scales = service.engine.cards, service.engine.scales
-    vectors = [
-        {
-            "name": name,
-            "domain": cards[name].domain,
-            "levels": dict(scale.levels),
-            "usable_range": scale.usable,
-            "applied_range": usable_range(scale),
-            "key": _allowed(rules, scale),
-            "percent_curve": [list(point) for point in scale.curve],
-            **cards[name].model_dump(mode="json", include={"measured", "calibration", "spillover"}),
-            "licence": cards[name].licence,
-        }
-        for name, scale in scales.items()
-    ]
-    routing = service.options.routing
-    return {
-        "object": "list",
-        "model": service.options.model,
-        "data": vectors,
-        "goals": [{"goal": goal, **solved.model_dump()} for goal, solved in service.options.goals.items()],
-        "router": None if routing is None else {"domains": routing.domains},
-        "strict": service.options.strict,
-        "precedence": PRECEDENCE,
-    }
+    options = service.options
+    return told_alignment(
+        options.model,
+        service.engine.cards,
+        service.engine.scales,
+        rules,
+        options.goals,
+        strict=options.strict,
+        routed=None if options.routing is None else options.routing.domains,
+    )
