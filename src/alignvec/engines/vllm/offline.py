@@ -29,6 +29,9 @@ class OfflineEngine:
         options: arguments of `vllm.LLM`, such as `dtype`, `max_model_len`, `tensor_parallel_size`.
         plan: other fields of `Plan`, such as `step`.
 
+    Attributes:
+        model: vLLM's `LLM`.
+
     Raises:
         ConfigError: if vLLM is not installed, or the gate was not tested with this version.
         VectorError: see `make_plan`.
@@ -58,7 +61,7 @@ class OfflineEngine:
 
         from alignvec.models import resolve
 
-        self._model: Any = LLM(model=str(resolve(model)), **arguments)
+        self.model: Any = LLM(model=str(resolve(model)), **arguments)
 
     def chat(
         self, chats: Sequence[Sequence[dict[str, str]]], knobs: Sequence[Knobs], sampling: Sampling
@@ -76,24 +79,34 @@ class OfflineEngine:
         Raises:
             KnobError: if a name is unknown or a coefficient is not finite.
         """
+        params, requests = self.asked(
+            knobs,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=sampling.max_new_tokens,
+            seed=sampling.seed,
+        )
+        outputs = self.model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
+        ends = [output.outputs[0] for output in outputs]
+        return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
+
+    def asked(self, knobs: Sequence[Knobs], **sampling: Any) -> tuple[list[Any], list[Any] | None]:
+        """What `vllm.LLM.generate` and `chat` take for settings: sampling parameters, and adapters (None: none).
+
+        Args:
+            knobs: one setting for each prompt.
+            sampling: arguments of `vllm.SamplingParams`.
+
+        Raises:
+            KnobError: if a name is unknown or a coefficient is not finite.
+        """
         from vllm import SamplingParams
 
         texts = [self._text(setting) for setting in knobs]
-        params = [
-            SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                repetition_penalty=sampling.repetition_penalty,
-                max_tokens=sampling.max_new_tokens,
-                seed=sampling.seed,
-                extra_args={XARG: text} if text and self._gates else None,
-            )
-            for text in texts
-        ]
-        requests = [self._request(text) for text in texts] if self._composer else None
-        outputs = self._model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
-        ends = [output.outputs[0] for output in outputs]
-        return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
+        extra = [{"extra_args": {XARG: text}} if text and self._gates else {} for text in texts]
+        params = [SamplingParams(**sampling, **one) for one in extra]
+        return params, [self._request(text) for text in texts] if self._composer else None
 
     def _text(self, knobs: Knobs) -> str:
         if self._gates is not None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 
 from alignvec.engines.vllm.compose import Composer, rounded
@@ -14,7 +15,7 @@ from alignvec.serve.api.knobs import HEADER, header_knobs, model_knobs
 from alignvec.serve.errors import BadRequestError, TooLongError
 from alignvec.serve.policy.rules import Rules, usable_range
 from alignvec.serve.resolve import resolve_request
-from alignvec.serve.setting import Setting
+from alignvec.serve.setting import Asked, Setting
 from alignvec.steer.knobs import format_knobs
 from alignvec.steer.scale import Scale
 from alignvec.steer.solved import SolvedSetting
@@ -72,14 +73,8 @@ class Turner:
             raise BadRequestError("model must be a name", param="model")
         named = model_knobs(model, self.plan.model)
         header = header_knobs(",".join(filter(str.strip, headers.getlist(HEADER))))
-        alignment = sent.pop("alignment", None)
-        setting = resolve_request(
-            [named, header, {} if alignment is None else alignment],
-            self.goals,
-            self.scales,
-            rules,
-            strict=self.plan.strict,
-        )
+        asked: list[Asked] = [named, header, _alignment(sent.pop("alignment", None))]
+        setting = resolve_request(asked, self.goals, self.scales, rules, strict=self.plan.strict)
         setting = self._apply(sent, setting, rules)
         choices = _choices(sent)
         _limit_tokens(sent, rules)
@@ -113,6 +108,21 @@ class Turner:
         if bound is not None:
             low, high = max(low, bound.low), min(high, bound.high)
         return rounded(value, self.plan.step, low, high)
+
+
+_KNOBS: TypeAdapter[dict[str, float | str]] = TypeAdapter(
+    dict[str, float | str], config=ConfigDict(strict=True, allow_inf_nan=False)
+)
+
+
+def _alignment(value: Any) -> dict[str, float | str]:
+    try:
+        return {} if value is None else _KNOBS.validate_python(value)
+    except ValidationError:
+        raise BadRequestError(
+            'alignment must hold a number, a level or a percentage for each vector, such as {"medical": 0.5}',
+            param="alignment",
+        ) from None
 
 
 def _choices(sent: Mapping[str, Any]) -> int:
