@@ -1,6 +1,5 @@
 """Settings as adapters: names, rounding, ranks, the bound."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignvec.engines.vllm.compose import Composer, rounded
+from alignvec.engines.vllm.gate import Gates
 from alignvec.engines.vllm.plan import PLAN, current_plan
 from alignvec.errors import ConfigError, KnobError
 from alignvec.merge.export import compose
@@ -70,23 +70,36 @@ def test_a_rank_over_the_servers_is_refused_with_both_numbers(plan_for: MakePlan
 def test_the_least_recently_used_settings_go_unless_a_request_uses_them(plan_for: MakePlan) -> None:
     composer = composer_of(plan_for, settings=2)
     names = [f"demo:legal={value}" for value in (0.1, 0.2, 0.3, 0.4)]
-    folders = [composer.folder(name) for name in names[:3]]
+    folders = {name: composer.folder(name) for name in names[:3]}
     with composer.running(names[0]):
-        assert composer.retire() == [names[1]]
+        assert composer.is_running(names[0])
+        assert composer.retire() == {names[1]: folders[names[1]]}
         composer.folder(names[3])
-        assert composer.retire() == [names[2]]
-    assert [folder.is_dir() for folder in folders if folder] == [True, False, False]
-    assert composer.folder(names[1]) == folders[1] and folders[1] is not None and folders[1].is_dir()
+        assert list(composer.retire()) == [names[2]]
+    assert not composer.is_running(names[0])
+    with composer.running(names[0]):  # now used later than the other
+        pass
+    composer.folder(names[1])
+    assert list(composer.retire()) == [names[3]]
 
 
-def test_folders_of_dead_processes_are_deleted_and_of_living_ones_kept(plan_for: MakePlan) -> None:
+def test_folders_that_nobody_holds_are_deleted_and_held_ones_kept(plan_for: MakePlan) -> None:
     cache = plan_for("adapters").cache
-    dead = os.spawnlp(os.P_NOWAIT, "true", "true")
-    os.waitpid(dead, 0)
-    for number in (dead, os.getppid()):
-        (cache / f"adapters-{number}" / "medical=1").mkdir(parents=True)
-    composer_of(plan_for)
-    assert not (cache / f"adapters-{dead}").exists() and (cache / f"adapters-{os.getppid()}").exists()
+    first = composer_of(plan_for)
+    living = first.folder("demo:medical=1")
+    (cache / "adapters-dead" / "0").mkdir(parents=True)
+    (cache / "adapters-dead.lock").touch()
+    other = composer_of(plan_for)
+    assert not (cache / "adapters-dead").exists() and not (cache / "adapters-dead.lock").exists()
+    assert living is not None and living.is_dir() and other.folder("demo:medical=1") != living
+
+
+def test_names_never_read_files(plan_for: MakePlan, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("{}")
+    with pytest.raises(KnobError, match="name knobs"):
+        composer_of(plan_for).folder(f"demo:@{tmp_path / 's.yaml'}#x")
+    with pytest.raises(KnobError, match="names a file"):
+        Gates(plan_for("gate").slots).read(f"@{tmp_path / 's.yaml'}#x")
 
 
 @given(

@@ -31,6 +31,7 @@ class FakeVllm:
         self.models = SimpleNamespace(lora_requests={}, lora_resolver_lock={})
         self.state = SimpleNamespace(openai_serving_models=self.models)
         self.status = 200
+        self.breaks = self.leaves = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.paths.append(scope["path"])
@@ -50,10 +51,12 @@ class FakeVllm:
             await self._start(send, b"text/event-stream")
             usage = {"prompt_tokens": 5, "completion_tokens": 2}
             parts: list[dict[str, Any]] = [
-                {"choices": [{"index": 0, "delta": {"content": "one "}, "finish_reason": None}]},
-                {"choices": [{"index": 0, "delta": {"content": "two"}, "finish_reason": "stop"}]},
-                *([{"choices": [], "usage": usage}] if sent["stream_options"]["include_usage"] else []),
+                {"choices": [{"index": 0, "delta": {"content": "one "}, "finish_reason": None}], "usage": usage},
+                *([{"error": {"message": "out of memory"}}] if self.breaks else []),
+                {"choices": [{"index": 0, "delta": {"content": "two"}, "finish_reason": "stop"}], "usage": usage},
+                {"choices": [], "usage": usage},
             ]
+            assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
             text = "".join(f"data: {json.dumps({'model': 'x'} | part)}\n\n" for part in parts) + "data: [DONE]\n\n"
             for piece in (text[:37], text[37:90], text[90:]):  # cut where no event ends
                 await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
@@ -63,7 +66,9 @@ class FakeVllm:
         choices = [
             {"index": i, "message": {"content": "one two"}, "finish_reason": "stop"} for i in range(sent.get("n") or 1)
         ]
-        reply = {"model": "x", "choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+        reply: Any = {"model": "x", "choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+        if self.leaves:
+            reply = None  # what vLLM sends when the client is gone
         if self.status != 200:
             reply = {"error": {"message": "vLLM says no"}}
         await send({"type": "http.response.body", "body": json.dumps(reply).encode()})
@@ -166,7 +171,7 @@ def test_what_is_wrong_is_told_and_never_reaches_vllm(start: Start, body: Any, s
     assert (reply.status_code, app.bodies) == (status, []) and says in reply.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/v1/responses", "/inference/v1/generate", "/v1/messages"])
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/v1/responses", "/inference/v1/generate", "/tokenize"])
 def test_what_would_pass_the_policy_by_is_not_there(start: Start, path: str) -> None:
     app, ask = start("adapters")
     assert ask(path, {"model": "demo"}).status_code == 404 and app.paths == []
@@ -180,10 +185,9 @@ def test_a_setting_of_too_much_rank_is_refused(start: Start) -> None:
 
 @pytest.mark.parametrize("usage", [False, True])
 def test_a_stream_tells_the_knobs_first_and_last_and_the_usage_only_if_asked(start: Start, usage: bool) -> None:
-    app, ask = start("gate")
+    _, ask = start("gate")
     options = {"stream_options": {"include_usage": True}} if usage else {}
     reply = ask(body=chat(stream=True, alignment={"medical": 1}, **options))
-    assert app.bodies[-1]["stream_options"] == {"include_usage": True}
     events = [event.removeprefix("data: ") for event in reply.text.strip().split("\n\n")]
     assert events[-1] == "[DONE]"
     chunks = [json.loads(event) for event in events[:-1]]
@@ -211,7 +215,7 @@ def test_a_policy_holds_as_in_front_of_our_own_engine(start: Start, tmp_path: Pa
     audit = tmp_path / "audit.jsonl"
     app, ask = start("adapters", policy=policy, audit=audit)
     key = {"Authorization": f"Bearer {public}"}
-    assert ask(body=chat()).status_code == 401 and ask("/tokenize", {}).status_code == 401
+    assert ask(body=chat()).status_code == 401 and ask("/v1/models", method="GET").status_code == 401
     assert ask("/health", method="GET").status_code == 200
     reply = ask(body=chat(), headers=key)
     assert reply.json()["alignment"]["applied"] == {"medical": -1.0, "legal": -0.33}
@@ -244,14 +248,60 @@ def test_what_vllm_refuses_passes_through_and_is_written_down(start: Start, tmp_
     assert json.loads(line["prompt"]) == MESSAGES
 
 
+def test_a_client_that_left_and_a_stream_that_broke_are_written_down(start: Start, tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    app, ask = start("gate", audit=audit)
+    app.leaves = True
+    assert ask(body=chat()).json() is None
+    app.leaves, app.breaks = False, True
+    assert "out of memory" in ask(body=chat(stream=True)).text
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(line["status"], line["error"]) for line in lines] == [(499, "cancelled"), (200, "in_stream")]
+    assert lines[1]["completion_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    "field", [{"n": "2"}, {"n": 2.0}, {"n": True}, {"max_tokens": "9"}, {"max_completion_tokens": 9.5}], ids=str
+)
+def test_numbers_are_not_left_to_be_read_twice(start: Start, field: dict[str, Any]) -> None:
+    app, ask = start("gate")
+    assert ask(body=chat(**field)).status_code == 400 and app.bodies == []
+
+
+def test_the_limit_of_tokens_is_always_sent(start: Start) -> None:
+    key = new_key()
+    app, ask = start("gate", policy={"keys": [{"name": "a", "hash": key_hash(key), "max_tokens": 7}]})
+    head = {"Authorization": f"Bearer {key}"}
+    body = {"model": "demo", "prompt": "Hi", "max_tokens": None, "max_completion_tokens": 1}
+    assert ask("/v1/completions", body, headers=head).is_success
+    assert {name: app.bodies[-1].get(name) for name in body if name.startswith("max")} == {
+        "max_tokens": 1, "max_completion_tokens": None,
+    }  # fmt: skip
+    assert ask(body=chat(max_tokens=3, max_completion_tokens=9), headers=head).status_code == 400
+
+
+def test_prompts_of_a_list_count_one_by_one_and_tokens_do_not(start: Start) -> None:
+    app, ask = start("gate")
+    assert ask("/v1/completions", {"model": "demo", "prompt": list(range(40))}).is_success
+    assert ask("/v1/completions", {"model": "demo", "prompt": ["a"] * 9, "n": 2}).status_code == 400
+    assert len(app.bodies) == 1
+
+
+def test_a_part_cannot_name_an_adapter(start: Start) -> None:
+    app, ask = start("adapters")
+    part = {"type": "demo:medical=1", "uuid": "a", "image_url": {"url": "x"}}
+    assert ask(body=chat(messages=[{"role": "user", "content": [part]}])).status_code == 400 and app.bodies == []
+
+
 def test_vllm_forgets_the_names_of_adapters_that_are_gone(start: Start) -> None:
     app, ask = start("adapters", settings=2)
     names = [f"demo:legal={value:g}" for value in (0.1, 0.2, 0.3, 0.4)]
     for name in names:
-        assert ask(body=chat(model=name)).is_success
         plugin.COMPOSERS["adapters"].folder(name)  # as the resolver does
-        assert ask(body=chat()).is_success
-    assert list(app.models.lora_requests) == names[2:]
+        assert ask(body=chat(model=name)).is_success
+        assert ask(body=chat(model=names[0])).is_success  # always in use
+    assert sorted(app.models.lora_requests) == [names[0], names[3]]
+    assert len(list(plugin.COMPOSERS["adapters"]._folder.iterdir())) == 2
 
 
 def test_models_and_vectors_are_told_as_by_our_own_server(start: Start) -> None:

@@ -47,7 +47,8 @@ def own() -> KnobbedModel:
 def url(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of each way; few adapters are kept, so that they come and go."""
     folder = tmp_path_factory.mktemp("vllm")
-    more = ["--keep", "4"] if request.param == "adapters" else []
+    # long prompts come in pieces then, beside tokens of others
+    more = ["--keep", "4"] if request.param == "adapters" else ["--", "--max-num-batched-tokens", "128"]
     with vllm_server(folder / "log", "--knobs-by", request.param, *more) as address:
         yield address
 
@@ -87,6 +88,17 @@ def test_a_cached_prefix_is_never_another_settings(url: str, own: KnobbedModel) 
     expected = own.continue_chats([chat] * 5, settings, sampling)
     found = [replies(url, [chat], [knobs], max_tokens=24)[0] for knobs in settings]  # one after the other
     assert found == expected and len(set(found)) == 3
+
+
+def test_long_prompts_in_pieces_and_several_replies_beside_short_ones(url: str, own: KnobbedModel) -> None:
+    long = [{"role": "system", "content": LONG}, {"role": "user", "content": QUERIES[1]}]
+    chats = [long if i % 2 else [{"role": "user", "content": QUERIES[i % 4]}] for i in range(8)]
+    settings = SETTINGS[1:9]
+    sampling = GREEDY.model_copy(update={"max_new_tokens": 16})
+    expected = own.continue_chats(chats, settings, sampling)
+    assert replies(url, chats, settings, max_tokens=16) == expected
+    _, twice = post(url, body(chats[1], settings[1], max_tokens=16, n=2))
+    assert [choice["message"]["content"].strip() for choice in twice["choices"]] == [expected[1]] * 2
 
 
 def test_the_logprobs_are_those_of_our_own_engine(url: str, own: KnobbedModel) -> None:

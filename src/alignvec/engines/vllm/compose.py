@@ -1,20 +1,23 @@
 """Knobs on stock vLLM: each setting as an adapter of its own, composed when it is first asked for."""
 
-import os
+import itertools
 import shutil
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 import torch
+from filelock import FileLock, Timeout
 
 from alignvec.engines.stack import write_adapter
 from alignvec.engines.vllm.plan import Plan, setting_rank
 from alignvec.errors import KnobError
 from alignvec.merge.export import compose
 from alignvec.steer.knobs import format_knobs, parse_knobs
+from alignvec.steer.solved import names_setting
 from alignvec.vectors.delta import LowRankDelta
 from alignvec.vectors.vector import AlignmentVector
 
@@ -39,7 +42,8 @@ class Composer:
 
     def __init__(self, plan: Plan, vectors: Sequence[AlignmentVector]) -> None:
         self._plan, self._vectors = plan, vectors
-        self._folder = _own_folder(plan.cache)
+        self._folder, self._held = _own_folder(plan.cache)
+        self._numbers = itertools.count()
         self._known: OrderedDict[str, Path] = OrderedDict()
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -72,11 +76,14 @@ class Composer:
 
         Raises:
             KnobError: if the knobs cannot be read or need too much rank.
+            StorageError: if it cannot be written.
         """
         prefix = f"{self._plan.model}:"
         if not name.startswith(prefix):
             return None
-        knobs = parse_knobs(name.removeprefix(prefix))
+        if names_setting(text := name.removeprefix(prefix)):
+            raise KnobError(f"{name[:80]!r} is no setting of this server; name knobs")
+        knobs = parse_knobs(text)
         if self.name(knobs) != name:
             raise KnobError(f"{name[:80]!r} is no setting of this server; use {self.name(knobs)!r}")
         self.check(knobs)
@@ -84,10 +91,10 @@ class Composer:
             if name in self._known:
                 self._known.move_to_end(name)
                 return self._known[name]
-            place = self._folder / format_knobs(knobs)
-            write_adapter(compose(self._vectors, knobs) if knobs else self._zeros(), self._plan.model, place)
-            self._known[name] = place
-            return place
+            place = self._folder / str(next(self._numbers))
+        write_adapter(compose(self._vectors, knobs) if knobs else self._zeros(), self._plan.model, place)
+        with self._lock:
+            return self._known.setdefault(name, place)
 
     def _zeros(self) -> dict[str, LowRankDelta]:
         shapes = {name: delta.shape for v in self._vectors for part in v.parts for name, delta in part.deltas.items()}
@@ -98,43 +105,42 @@ class Composer:
         """Keep a setting's adapter while the block runs."""
         with self._lock:
             self._running[name] += 1
+            if name in self._known:
+                self._known.move_to_end(name)
         try:
             yield
         finally:
             with self._lock:
                 self._running[name] -= 1
-
-    def retire(self) -> list[str]:
-        """Delete the least recently used adapters beyond the bound that no request is using; returns their names."""
-        retired = []
-        with self._lock:
-            for name in list(self._known):
-                if len(self._known) <= self._plan.settings:
-                    break
                 if not self._running[name]:
-                    shutil.rmtree(self._known.pop(name), ignore_errors=True)
                     del self._running[name]
-                    retired.append(name)
-        return retired
+
+    def is_running(self, name: str) -> bool:
+        """Whether a request uses a setting."""
+        return name in self._running
+
+    def retire(self) -> dict[str, Path]:
+        """Give up the least recently used adapters beyond the bound that no request is using.
+
+        Returns:
+            Their names and folders, which are the caller's to delete.
+        """
+        with self._lock:
+            idle = [name for name in self._known if name not in self._running]
+            over = max(len(self._known) - self._plan.settings, 0)
+            return {name: self._known.pop(name) for name in idle[:over]}
 
 
-def _own_folder(cache: Path) -> Path:
-    """A folder of this process; those of processes that have ended are deleted."""
-    for old in cache.glob("adapters-*"):
-        number = old.name.removeprefix("adapters-")
-        if number.isdecimal() and not _alive(int(number)):
-            shutil.rmtree(old, ignore_errors=True)
-    folder = cache / f"adapters-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _own_folder(cache: Path) -> tuple[Path, FileLock]:
+    """A folder of this object, and the lock that says so as long as it lives; those without a holder are deleted."""
+    for lock in (FileLock(path) for path in cache.glob("adapters-*.lock")):
+        with suppress(Timeout), lock.acquire(timeout=0):
+            shutil.rmtree(Path(lock.lock_file).with_suffix(""), ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+    while True:
+        folder = cache / f"adapters-{token_hex(8)}"
+        held = FileLock(folder.with_suffix(".lock"))
+        held.acquire()
+        if Path(held.lock_file).exists():  # or another process has just cleaned it away
+            folder.mkdir()
+            return folder, held

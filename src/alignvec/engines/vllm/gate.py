@@ -1,6 +1,6 @@
 """A gate for every token inside one stacked adapter: y = W x + B((A x) ∘ g), any number of settings in one batch.
 
-Three places of vLLM are replaced, none of them in its files: where a request enters (`enter`), where a step's adapters
+Functions of vLLM are replaced while it runs, see `hooks`: where a request enters (`entered`), where a step's adapters
 are set (`Gates.set_rows`), and the product of a LoRA layer (`gated_product`). Knobs travel as the text of the
 request's `extra_args`; from the entrance on as `base_model_name` of its `LoRARequest`, which both of vLLM's model
 runners keep with the request. All requests name one adapter, so vLLM schedules them together.
@@ -14,13 +14,14 @@ import torch
 from alignvec.engines.stack import Slot, gate_row
 from alignvec.errors import KnobError
 from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+from alignvec.steer.solved import names_setting
 
 ADAPTER: Final = "alignvec"
 ADAPTER_ID: Final = 1
 
 
 class Gates:
-    """The gates of the tokens of one step, in one buffer that is never moved: a recorded graph keeps its address.
+    """The gates of the tokens of one step.
 
     Args:
         slots: of the stacked adapter.
@@ -42,6 +43,8 @@ class Gates:
         Raises:
             KnobError: if they cannot be read, are not finite or name no vector.
         """
+        if names_setting(text):
+            raise KnobError(f"{text[:80]!r} names a file; give the knobs themselves, such as medical=0.5")
         knobs = parse_knobs(text)
         check_knobs(knobs, self._names)
         turned = {name: knobs[name] for name in self._names if knobs.get(name)}

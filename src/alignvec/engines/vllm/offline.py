@@ -1,6 +1,7 @@
 """vLLM's offline batches with knobs: many chats at once, each at its own setting."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from alignvec.engines.vllm.compose import Composer, rounded
 from alignvec.engines.vllm.gate import Gates
 from alignvec.engines.vllm.plan import PLAN, XARG, Way
 from alignvec.engines.vllm.plugin import register
-from alignvec.engines.vllm.prepare import make_plan, require_vllm
+from alignvec.engines.vllm.prepare import make_plan, on_cpu, require_vllm
 from alignvec.steer.knobs import Knobs, check_knobs, format_knobs
 from alignvec.steer.model import Continuation
 from alignvec.steer.sampling import Sampling
@@ -33,7 +34,8 @@ class OfflineEngine:
         model: vLLM's `LLM`.
 
     Raises:
-        ConfigError: if vLLM is not installed, or the gate was not tested with this version.
+        ConfigError: if vLLM is not installed, the gate was not tested with this version, or this process has an
+            engine with other vectors already.
         VectorError: see `make_plan`.
     """
 
@@ -47,9 +49,10 @@ class OfflineEngine:
         arguments = dict(options or {})
         if vectors:
             self._plan = made = make_plan(model, vectors, way, **plan)
-            with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as stream:
-                stream.write(made.model_dump_json())
-            os.environ[PLAN] = stream.name
+            self._folder = tempfile.TemporaryDirectory(prefix="alignvec-")
+            path = Path(self._folder.name) / "plan.json"
+            path.write_text(made.model_dump_json(), encoding="utf-8")
+            os.environ[PLAN] = str(path)
             register()
             if way == "gate":
                 self._gates = Gates(made.slots)
@@ -57,6 +60,8 @@ class OfflineEngine:
                 self._composer = Composer(made, [load_vector(place) for place in vectors])
             slots = 1 if way == "gate" else arguments.pop("max_loras", 4)
             arguments |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": made.rank}
+            if way == "gate" and not on_cpu():
+                arguments["enforce_eager"] = True
         from vllm import LLM
 
         from alignvec.models import resolve
@@ -85,8 +90,8 @@ class OfflineEngine:
         each = [sampling] * len(chats) if isinstance(sampling, Sampling) else sampling
         params, requests = self.asked(knobs, [_parameters(one) for one in each])
         outputs = self.model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
-        if self._composer is not None:
-            self._composer.retire()
+        for folder in self._composer.retire().values() if self._composer else ():
+            shutil.rmtree(folder, ignore_errors=True)
         ends = [output.outputs[0] for output in outputs]
         return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
 

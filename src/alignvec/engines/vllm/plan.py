@@ -12,8 +12,8 @@ from alignvec.engines.stack import Slot
 from alignvec.errors import ConfigError, KnobError
 from alignvec.vectors.vector import AlignmentVector
 
-PLAN: Final = "ALIGNVEC_VLLM_PLAN"
-"""Environment variable with the path of the plan."""
+PLAN: Final = "VLLM_ALIGNVEC_PLAN"
+"""Environment variable with the path of the plan; vLLM hands on to workers elsewhere what begins with VLLM_."""
 XARG: Final = "alignvec"
 """Name of the knobs among a request's `vllm_xargs`, and of a sampling's `extra_args`: `medical=0.5,legal=-0.3`."""
 RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)

@@ -104,7 +104,7 @@ def _write_stack(
     stacked: Mapping[str, LowRankDelta], files: Sequence[Mapping[str, str]], model: str, cache: Path
 ) -> Path:
     for tensor in stacked:
-        if tensor.startswith("lm_head") or "experts" in tensor.split("."):
+        if {"lm_head", "experts"} & set(tensor.split(".")):
             raise VectorError(f"the gate has no product for {tensor}; serve with --knobs-by adapters")
     key = hashlib.sha256(json.dumps([dict(f) for f in files], sort_keys=True).encode()).hexdigest()
     folder = cache / f"stack-{key[:16]}"

@@ -25,7 +25,8 @@ class Echo:
         status: of the reply; 0 before it begins.
         prompt_tokens, completion_tokens: as vLLM counts them.
         finish: why each reply ended.
-        texts: of each reply.
+        texts: of each reply; tool calls are not text.
+        error: an error that came in the middle of a stream, or `cancelled`.
     """
 
     turned: Turned
@@ -36,6 +37,7 @@ class Echo:
     completion_tokens: int = 0
     finish: dict[int, str | None] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
+    error: str | None = None
     _start: Message | None = None
     _kind: str = ""
     _waiting: bytes = b""
@@ -70,7 +72,12 @@ class Echo:
         self._waiting += body
         if more or self._start is None:
             return
-        reply = json.dumps(self._read(json.loads(self._waiting)), ensure_ascii=False).encode()
+        found = json.loads(self._waiting)
+        if isinstance(found, dict):
+            found = self._read(found)
+        else:  # which vLLM sends to a client that has gone
+            self.error = "cancelled"
+        reply = json.dumps(found, ensure_ascii=False).encode()
         MutableHeaders(scope=self._start)["content-length"] = str(len(reply))
         await self.send(self._start)
         await self.send({"type": "http.response.body", "body": reply, "more_body": False})
@@ -91,12 +98,13 @@ class Echo:
             return event
         chunk = json.loads(data)
         if "choices" not in chunk:  # an error in the middle
+            self.error = "in_stream"
             return event
-        asked_for = bool(chunk["choices"]) or self.turned.usage
+        last = not chunk["choices"]
         chunk = self._read(chunk)
-        if not asked_for:
+        if last and not self.turned.usage:
             return None
-        if not self.turned.usage:
+        if not last and not (self.turned.usage and self.turned.each):
             chunk.pop("usage", None)
         return b"data: " + json.dumps(chunk, ensure_ascii=False).encode()
 

@@ -1,7 +1,8 @@
 """ASGI middleware around vLLM's server: alignvec's requests, policy and audit log in front of vLLM's engine."""
 
+import asyncio
 import json
-import logging
+import shutil
 import time
 from contextlib import nullcontext
 from typing import Any, Final
@@ -34,10 +35,7 @@ from alignvec.vectors.store import load_card
 
 REPLIES: Final = ("/v1/chat/completions", "/v1/completions")
 OPEN: Final = ("/health", "/ping", "/version", "/metrics")
-"""Paths that need no key."""
-KEYED: Final = ("/tokenize", "/detokenize")
-"""Paths that go to vLLM as they are; all others that vLLM has would pass the policy by, and are not found."""
-_log = logging.getLogger("alignvec.serve")
+"""Paths that need no key; all others that vLLM has would pass the policy by, and are not found."""
 
 
 class NotHereError(ServeError):
@@ -101,13 +99,10 @@ class AlignmentMiddleware:
             entry.key = rules.name
             if path in REPLIES and scope["method"] == "POST":
                 await self._reply(scope, receive, answer, rules, entry)
-            elif path in KEYED or (path in REPLIES and scope["method"] == "OPTIONS"):
-                await self.app(scope, receive, answer)
             else:
                 await JSONResponse(self._told(scope["method"], path, rules))(scope, receive, answer)
         except ClientGone:
             entry.error = "cancelled"
-            status = GONE
         except AlignvecError as error:
             known = as_served(error)
             entry.error = known.code
@@ -116,7 +111,8 @@ class AlignmentMiddleware:
             await error_response(known)(scope, receive, answer)
         finally:
             if path in REPLIES:
-                entry.status, entry.seconds, entry.time = status or 500, round(time.monotonic() - began, 6), now()
+                status = GONE if entry.error == "cancelled" else status or 500
+                entry.status, entry.seconds, entry.time = status, round(time.monotonic() - began, 6), now()
                 self.audit.write(entry)
 
     def _told(self, method: str, path: str, rules: Rules) -> dict[str, Any]:
@@ -149,7 +145,7 @@ class AlignmentMiddleware:
                 await self.app(scope, again(sent, receive), echo)
         finally:
             self._note(entry, turned, echo)
-            self._retire(scope)
+            await self._retire(scope)
 
     def _note(self, entry: Entry, turned: Turned, echo: Echo) -> None:
         entry.prompt_tokens, entry.completion_tokens = echo.prompt_tokens, echo.completion_tokens
@@ -157,16 +153,21 @@ class AlignmentMiddleware:
         entry.reply = [echo.texts.get(i, "") for i in range(turned.choices)]
         prompt = turned.body.get("messages", turned.body.get("prompt"))
         entry.prompt = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
-        if not any(entry.finish):
-            entry.error = "cancelled" if echo.status == 200 else f"vllm_{echo.status}" if echo.status else "failed"
+        if echo.error or not all(entry.finish):
+            cut = "cancelled" if echo.status == 200 else f"vllm_{echo.status}" if echo.status else "failed"
+            entry.error = echo.error or cut
 
-    def _retire(self, scope: Scope) -> None:
-        """Have vLLM forget the settings whose adapters are gone: it lists every name that it has ever resolved."""
-        models = getattr(scope["app"].state, "openai_serving_models", None) if self.composer else None
-        for name in self.composer.retire() if self.composer else ():
-            if models is not None:
-                models.lora_requests.pop(name, None)
-                models.lora_resolver_lock.pop(name, None)
+    async def _retire(self, scope: Scope) -> None:
+        """Have vLLM forget the settings whose adapters go: it lists every name that it has ever resolved."""
+        if self.composer is None:
+            return
+        models: Any = scope["app"].state.openai_serving_models
+        retired = self.composer.retire()
+        for name in retired:
+            models.lora_requests.pop(name, None)
+            models.lora_resolver_lock.pop(name, None)
+        for folder in retired.values():
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _headers(scope: Scope, length: int) -> list[tuple[bytes, bytes]]:

@@ -9,11 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alignvec.engines.vllm.gate import ADAPTER
+from alignvec.engines.vllm.hooks import GATED
 from alignvec.engines.vllm.plan import PLAN, Plan
+from alignvec.engines.vllm.prepare import on_cpu
+from alignvec.errors import ConfigError
 from alignvec.files import write_text
 from alignvec.models import cache_dir
 
 PLUGIN = "alignvec"
+OURS = (
+    "--host", "--port", "--uds", "--config", "--middleware", "--served-model-name", "--lora-modules", "--grpc",
+    "--api-server-count", "--enable-tower-connector-lora", "--fully-sharded-loras", "--lora-target-modules",
+)  # fmt: skip
+"""Options of vLLM that would take a request past the policy, or knobs out of it."""
 SLOTS = 8
 """Composed adapters that are in one batch at most, if the operator does not say."""
 
@@ -31,15 +39,23 @@ def command(
         batch: requests generated at the same time.
         context: tokens of prompt and reply; None for the model's.
         extra: further options of `vllm serve`; they come last, so they win.
+
+    Raises:
+        ConfigError: if one of them is `OURS`.
     """
+    for option in extra:
+        if (name := option.partition("=")[0].replace("_", "-")) in OURS or name.startswith("--grpc"):
+            raise ConfigError(f"{name} cannot be given to vLLM here: it would pass policy or knobs by; leave it out")
     made = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(plan.base)]
     made += ["--served-model-name", plan.model, "--host", host, "--port", str(port), "--dtype", dtype]
-    made += ["--max-num-seqs", str(batch), "--generation-config", "vllm"]
+    made += ["--max-num-seqs", str(batch), "--generation-config", "vllm", "--api-server-count", "1"]
     made += ["--middleware", "alignvec.serve.vllm.middleware.AlignmentMiddleware"]
     made += ["--max-model-len", str(context)] if context else []
     made += ["--enable-lora", "--max-lora-rank", str(plan.rank)]
     if plan.way == "gate":
-        made += ["--max-loras", "1", "--lora-modules", json.dumps({"name": ADAPTER, "path": str(plan.cache)})]
+        stack = {"name": ADAPTER, "path": str(plan.cache / GATED)}
+        made += ["--max-loras", "1", "--lora-modules", json.dumps(stack)]
+        made += [] if on_cpu() else ["--enforce-eager"]
     else:
         made += ["--max-loras", str(SLOTS), "--max-cpu-loras", str(max(plan.settings, SLOTS))]
     return [*made, *extra]
@@ -53,7 +69,7 @@ def environment(plan: Plan, path: Path, current: Mapping[str, str]) -> dict[str,
         path: file that it is written to.
         current: the environment.
     """
-    found = {PLAN: str(path)}
+    found = {PLAN: str(path), "VLLM_USE_RUST_FRONTEND": "0", "VLLM_SKIP_MODEL_NAME_VALIDATION": "0"}
     if plan.way == "adapters":
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     plugins = current.get("VLLM_PLUGINS")

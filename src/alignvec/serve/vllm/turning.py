@@ -21,6 +21,7 @@ from alignvec.steer.scale import Scale
 from alignvec.steer.solved import SolvedSetting
 
 LIMITS: Final = ("max_tokens", "max_completion_tokens")
+LONGEST_NAME: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class Turned:
         setting: its knobs.
         model: as the request names it.
         choices: number of replies.
-        usage: a stream's client has asked for the usage.
+        usage: a stream's client has asked for the usage at its end.
+        each: it has asked for the usage on every part.
     """
 
     body: dict[str, Any]
     setting: Setting
     model: str
     choices: int
-    usage: bool
+    usage: bool = True
+    each: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,17 @@ class Turner:
         """
         sent = dict(body)
         model = sent.get("model") or self.plan.model
-        if not isinstance(model, str):
-            raise BadRequestError("model must be a name", param="model")
+        if not isinstance(model, str) or len(model) > LONGEST_NAME:
+            raise BadRequestError(f"model must be a name of at most {LONGEST_NAME} characters", param="model")
         named = model_knobs(model, self.plan.model)
         header = header_knobs(",".join(filter(str.strip, headers.getlist(HEADER))))
         asked: list[Asked] = [named, header, _alignment(sent.pop("alignment", None))]
         setting = resolve_request(asked, self.goals, self.scales, rules, strict=self.plan.strict)
         setting = self._apply(sent, setting, rules)
+        _check_parts(sent.get("messages"))
         choices = _choices(sent)
         _limit_tokens(sent, rules)
-        usage = _with_usage(sent)
-        return Turned(sent, setting, model, choices, usage)
+        return Turned(sent, setting, model, choices, *_with_usage(sent))
 
     def _apply(self, sent: dict[str, Any], setting: Setting, rules: Rules) -> Setting:
         """Put the knobs where vLLM looks for them; returns what is really applied."""
@@ -125,36 +128,52 @@ def _alignment(value: Any) -> dict[str, float | str]:
         ) from None
 
 
+def _check_parts(messages: Any) -> None:
+    """Check that no part of a message has a kind that could be an adapter's name, which vLLM would take it for."""
+    contents = [one.get("content") for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
+    parts = [part for content in contents if isinstance(content, list) for part in content if isinstance(part, dict)]
+    if any(":" in str(part.get("type")) for part in parts):
+        raise BadRequestError("a part of a message has no such type; use text", param="messages")
+
+
+def _number(sent: Mapping[str, Any], name: str) -> int | None:
+    """A field that is a whole number or left out: what vLLM would make of others is not what is checked here."""
+    value = sent.get(name)
+    if value is not None and (type(value) is not int or value < 1):
+        raise BadRequestError(f"{name} must be a whole number, 1 or more", param=name)
+    return value
+
+
 def _choices(sent: Mapping[str, Any]) -> int:
-    """Number of replies; what is no number is left to vLLM, which refuses it."""
-    n, prompt = sent.get("n"), sent.get("prompt")
-    several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-    choices = (n if isinstance(n, int) and n > 0 else 1) * (len(prompt) if several and prompt else 1)
+    prompt = sent.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and not all(type(token) is int for token in prompt) else 1
+    choices = (_number(sent, "n") or 1) * prompts
     if choices > MOST_CHOICES:
         raise BadRequestError(f"more than {MOST_CHOICES} replies in all; ask for fewer", param="n")
     return choices
 
 
 def _limit_tokens(sent: dict[str, Any], rules: Rules) -> None:
+    wanted = [found for name in LIMITS if (found := _number(sent, name)) is not None]
     if rules.max_tokens is None:
         return
-    wanted = [sent[name] for name in LIMITS if sent.get(name) is not None]
-    for tokens in wanted:
-        if isinstance(tokens, int | float) and tokens > rules.max_tokens:
-            raise TooLongError(
-                f"max_tokens is {tokens}, but this key may have at most {rules.max_tokens}; ask for fewer",
-                param="max_tokens",
-            )
-    if not wanted:
-        sent["max_tokens"] = rules.max_tokens
+    tokens = max(wanted, default=rules.max_tokens)
+    if tokens > rules.max_tokens:
+        raise TooLongError(
+            f"max_tokens is {tokens}, but this key may have at most {rules.max_tokens}; ask for fewer",
+            param="max_tokens",
+        )
+    for name in LIMITS:  # each endpoint reads one of them, or both
+        sent.pop(name, None)
+    sent["max_tokens"] = tokens
 
 
-def _with_usage(sent: dict[str, Any]) -> bool:
-    """Have a stream tell its usage, for the audit log; returns whether the client wants it."""
-    options = sent.get("stream_options")
+def _with_usage(sent: dict[str, Any]) -> tuple[bool, bool]:
+    """Have a stream tell its usage with every part, for the audit log; returns what of it the client wants."""
+    options = sent.get("stream_options") or {}
     if not sent.get("stream"):
-        return True
-    if options is not None and not isinstance(options, dict):
-        return True  # which vLLM refuses
-    sent["stream_options"] = {**(options or {}), "include_usage": True}
-    return bool((options or {}).get("include_usage"))
+        return True, True
+    if not isinstance(options, dict):
+        raise BadRequestError("stream_options must be an object", param="stream_options")
+    sent["stream_options"] = {**options, "include_usage": True, "continuous_usage_stats": True}
+    return bool(options.get("include_usage")), bool(options.get("continuous_usage_stats"))
