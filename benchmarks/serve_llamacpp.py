@@ -3,12 +3,11 @@
 Bursts of requests at a running server, in turn: all at the base, all at one setting, each at a setting of its own, and
 those one after the other. `--server` needs as many slots as requests (`--parallel`), and the adapters of `--adapters`
 (`alignvec export --format gguf --knobs`). Prompts are read anew every time; tokens a second count the whole
-burst. Ends in one JSON line; ratios are of medians.
+burst. Ends in one JSON line; ratios are round by round.
 """
 
 import argparse
 import json
-import statistics
 import sys
 import time
 import urllib.request
@@ -21,6 +20,9 @@ from alignvec.data.load import load_rows, shipped_file
 from alignvec.engines.llamacpp.manifest import load_manifest
 from alignvec.engines.llamacpp.request import check_server, request_fields
 from alignvec.provenance import provenance
+from alignvec.reproduce.spread import Spread
+
+PAIRS = (("own_settings", "one_setting"), ("own_settings", "own_settings_in_turn"), ("one_setting", "base"))
 
 
 def complete(url: str, body: dict[str, Any]) -> int:
@@ -72,17 +74,16 @@ def main() -> None:
             if number:  # the first round warms up
                 speed[name].append(found)
         print(f"round {number}: {speed}", file=sys.stderr)
-    median = {name: statistics.median(values) for name, values in speed.items()}
+    ratios = {
+        f"{one}/{other}": Spread.of([a / b for a, b in zip(speed[one], speed[other], strict=True)]).model_dump()
+        for one, other in PAIRS
+    }
     print(
         json.dumps(
             {
                 "benchmark": "serve_llamacpp",
-                "own_settings/one_setting": round(median["own_settings"] / median["one_setting"], 3),
-                "one_setting/base": round(median["one_setting"] / median["base"], 3),
-                "tokens_per_second": {
-                    name: {"median": round(median[name], 2), "low": round(min(v), 2), "high": round(max(v), 2)}
-                    for name, v in speed.items()
-                },
+                "ratios": ratios,
+                "tokens_per_second": {name: Spread.of(values).model_dump() for name, values in speed.items()},
                 "settings": own,
                 "config": {k: str(v) if isinstance(v, Path) else v for k, v in vars(chosen).items()},
                 **provenance().model_dump(),
