@@ -27,7 +27,7 @@ def exported(command: Command, vectors: Path, tiny_folder: Path, tmp_path: Path)
     options = ("--format", "gguf", "--knobs", "--vectors", vectors, "--model", tiny_folder)
     done = command("export", *options, "--out", tmp_path / "knobs")
     assert done.code == 0, done.err
-    names = [f"{i}-{name}.{side}.gguf" for i, (name, side) in enumerate(SIDES)]
+    names = [f"{i:02d}-{name}.{side}.gguf" for i, (name, side) in enumerate(SIDES)]
     loaded = ",".join(f"{tmp_path}/knobs/{name}:0" for name in names)
     assert f"llama-server -m BASE.gguf --lora-scaled {loaded} --cache-ram 0" in done.out
     for number, (name, side) in enumerate(SIDES):

@@ -52,7 +52,7 @@ def export_knobs(
     with atomic_folder(out) as staging:
         for vector in vectors:
             for part in vector.parts:
-                file = f"{len(adapters)}-{vector.name}{_ENDINGS[part.sign]}.gguf"
+                file = f"{len(adapters):02d}-{vector.name}{_ENDINGS[part.sign]}.gguf"
                 at_one = {vector.name: float(part.sign or 1)}  # the setting at which this part alone counts, once
                 composed = composition(
                     [vector], at_one, base, rank=rank, dtype=dtype, allow_other_base=allow_other_base
