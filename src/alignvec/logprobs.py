@@ -125,13 +125,23 @@ def pack(
             following[r, start : end - 1] = torch.tensor(reply)
             counts[r, s] = len(reply)
             start = end
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    keep = (following != -100).any(dim=0).nonzero().squeeze(1)
+    tensors = (ids, positions, keep, following[:, keep], owner[:, keep].clamp(min=0), counts)
+    ids, positions, keep, targets, segment, counts = (t.to(device) for t in tensors)
+    return PackedBatch(ids, positions, _mask(owner.to(device), dtype), keep, targets, segment, counts)
+
+
+def _mask(owner: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """Where attention is allowed, [rows, 1, length, length], made on the device that needs it: it is the largest."""
+    import torch
+
+    length = owner.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=owner.device).tril()
     same = owner[:, :, None] == owner[:, None, :]
     visible = causal & (same | (owner[:, None, :] == -1))
-    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
-    keep = (following != -100).any(dim=0).nonzero().squeeze(1)
-    tensors = (ids, positions, mask[:, None], keep, following[:, keep], owner[:, keep].clamp(min=0), counts)
-    return PackedBatch(*(t.to(device) for t in tensors))
+    return torch.zeros(visible.shape, dtype=dtype, device=owner.device).masked_fill(~visible, torch.finfo(dtype).min)[
+        :, None
+    ]
 
 
 def reply_logprobs(model: Any, batch: PackedBatch) -> "torch.Tensor":

@@ -22,6 +22,7 @@ from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
 from alignvec.cli.key import key
+from alignvec.cli.llama_request import llama_request
 from alignvec.cli.lm_eval import lm_eval
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
@@ -50,7 +51,7 @@ STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
 MEASURE = (sweep, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
-SERVE = (serve, key, bench_serve)
+SERVE = (serve, key, bench_serve, llama_request)
 for command in (*USE, *SERVE, *MAKE):
     app.command(context_settings={"allow_extra_args": True} if command is serve else None)(command)
 app.command(context_settings={"ignore_unknown_options": True})(lm_eval)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from alignvec.vectors.delta import Delta, DenseDelta
 from alignvec.vectors.vector import Part, check_targets
 
 
@@ -25,7 +26,7 @@ class InplaceKnob:
             check_targets(part.vector, part.deltas, weights)
         self._live = {name: weights[name] for name in names}
         self._base = {name: weights[name].detach().clone() for name in names}
-        self._dense = [{n: d.dense().to(weights[n].device) for n, d in part.deltas.items()} for part in parts]
+        self._dense = [{n: _values(d, weights[n]) for n, d in part.deltas.items()} for part in parts]
 
     @torch.no_grad()
     def turn(self, gates: Sequence[float]) -> None:
@@ -36,19 +37,25 @@ class InplaceKnob:
         """
         for name, live in self._live.items():
             terms = [(g, d[name]) for g, d in zip(gates, self._dense, strict=True) if g and name in d]
-            base = self._base[name]
             if not terms:
-                live.copy_(base)
-            elif live.dtype == torch.float32:
-                torch.add(base, terms[0][1], alpha=terms[0][0], out=live)
-                for gate, delta in terms[1:]:
-                    live.add_(delta, alpha=gate)
-            else:
-                total = base.float()
-                for gate, delta in terms:
-                    total.add_(delta, alpha=gate)
-                live.copy_(total)
+                live.copy_(self._base[name])
+                continue
+            total = self._base[name] if len(terms) == 1 else self._base[name].float()
+            for gate, delta in terms[:-1]:
+                total = torch.add(total, delta, alpha=gate, out=live if live.dtype == torch.float32 else None)
+            gate, delta = terms[-1]
+            torch.add(total, delta, alpha=gate, out=live)  # one pass: read, add in float32, round, write
 
     def restore(self) -> None:
         """Set every weight to the base's, bit for bit."""
         self.turn([0.0] * len(self._parts))
+
+
+def _values(delta: Delta, weight: torch.Tensor) -> torch.Tensor:
+    """ΔW beside the weight, in float32 or, on a GPU, as it is kept: it is read at every turn.
+
+    On the CPU two tensors of one small dtype would be added with λ rounded to it; CUDA's kernel has λ in float32.
+    """
+    if isinstance(delta, DenseDelta) and weight.is_cuda:
+        return delta.value.to(weight.device)
+    return delta.dense().to(weight.device)

@@ -97,7 +97,7 @@ class RowwiseModules:
         for module, index, change in self._changes:
             if gates[:, index].any():
                 positions = isinstance(module, nn.Embedding) and module is not self._inputs
-                hook = _hook(gates[:, index], change, positions)
+                hook = _hook(_beside(module, gates[:, index]), change, positions)
                 self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def turn_packed(self, gates: torch.Tensor, kept: torch.Tensor) -> None:
@@ -110,7 +110,9 @@ class RowwiseModules:
         self.close()
         for module, index, change in self._changes:
             if gates[:, index].any():
-                hook = _packed_hook(gates[:, index], kept if module is self._head else None, change)
+                gate = _beside(module, gates[:, index])
+                seen = _beside(module, gates[kept, index]) if module is self._head else None
+                hook = _packed_hook(gate, seen, change)
                 self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def close(self) -> None:
@@ -133,12 +135,17 @@ def _hook(gate: torch.Tensor, change: _Change, positions: bool) -> Any:
     return add_change
 
 
-def _packed_hook(gate: torch.Tensor, kept: torch.Tensor | None, change: _Change) -> Any:
+def _packed_hook(gate: torch.Tensor, seen: torch.Tensor | None, change: _Change) -> Any:
     def add_change(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
-        column = gate[kept] if kept is not None and output.shape[1] == len(kept) else gate
+        column = seen if seen is not None and output.shape[1] == len(seen) else gate
         return output + change(*inputs, **named) * column.to(output).view(1, -1, *[1] * (output.ndim - 2))
 
     return add_change
+
+
+def _beside(module: nn.Module, gate: torch.Tensor) -> torch.Tensor:
+    """The gate on the module's device: copied there at each turn, not at each forward pass."""
+    return gate.to(next(module.parameters()).device)
 
 
 def _change(module: nn.Module, deltas: Mapping[str, Delta]) -> _Change:

@@ -24,9 +24,9 @@ class _Stack:
     Attributes:
         a: [R, in], the factors of all these layers.
         b: one [R_layer, out] a layer.
-        columns: [R], the active part that each row of `a` belongs to.
+        columns: the active part that each of the R rows of `a` belongs to.
         gate: [rows, 1, R], or [1, tokens, R] for a packed row.
-        kept: of a packed row, the tokens that the output head sees.
+        kept: [1, kept, R], that of the tokens that the output head sees in a packed row; None for other layers.
         seen: the input that `pieces` was computed from; held until the last layer has used it.
         pieces: (A x) ∘ g, one [tokens, R_layer] a layer.
         left: layers that have yet to use `pieces`.
@@ -34,7 +34,7 @@ class _Stack:
 
     a: torch.Tensor
     b: list[torch.Tensor]
-    columns: torch.Tensor
+    columns: tuple[int, ...]
     gate: torch.Tensor | None = None
     kept: torch.Tensor | None = None
     seen: torch.Tensor | None = None
@@ -105,9 +105,11 @@ class StackedLayers:
     def _set(self, gates: torch.Tensor, kept: torch.Tensor | None = None) -> None:
         if not gates.shape[-1]:
             return
+        spread = _Spread(gates)
+        seen = None if kept is None else _Spread(gates[:, kept])
         for names, stack in self._stacks.items():
-            stack.gate = gates[..., stack.columns].to(stack.a)
-            stack.kept = kept if self._layers[names[0]] is self._head else None
+            stack.gate = spread.over(stack)
+            stack.kept = seen.over(stack) if seen and self._layers[names[0]] is self._head else None
             stack.seen, stack.pieces = None, ()
 
     def _stack(self, names: Sequence[str], active: Sequence[int]) -> _Stack:
@@ -123,7 +125,7 @@ class StackedLayers:
             out = layer.weight.shape[0]
             b.append(torch.cat([d.b.to(like) for _, d in deltas] or [like.new_zeros((out, 0))], dim=1).T.contiguous())
             columns += [i for i, d in deltas for _ in range(d.rank)]
-        return _Stack(torch.cat(a), b, torch.tensor(columns))
+        return _Stack(torch.cat(a), b, tuple(columns))
 
     def _touches(self, names: Sequence[str], active: Sequence[int]) -> bool:
         return any(f"{name}.weight" in self._parts[p].deltas for name in names for p in active)
@@ -140,6 +142,25 @@ class StackedLayers:
         self._handles = []
 
 
+class _Spread:
+    """Gates of parts spread over the rows of a stack's factors; layers that are alike share one tensor.
+
+    There are hundreds of layers and a turn at every step of a served batch: on a GPU each copy there is a wait. That
+    wait is needed once: it is also for the factors, where an engine computes on a stream of its own.
+    """
+
+    def __init__(self, gates: torch.Tensor) -> None:
+        self._gates = gates
+        self._found: dict[tuple[tuple[int, ...], torch.device, torch.dtype], torch.Tensor] = {}
+
+    def over(self, stack: _Stack) -> torch.Tensor:
+        """Where the stack is, in its dtype."""
+        key = (stack.columns, stack.a.device, stack.a.dtype)
+        if key not in self._found:
+            self._found[key] = self._gates[..., list(stack.columns)].to(stack.a)
+        return self._found[key]
+
+
 def _hook(stack: _Stack, index: int) -> Any:
     widths = [factor.shape[0] for factor in stack.b]
     users = sum(1 for width in widths if width)
@@ -151,8 +172,8 @@ def _hook(stack: _Stack, index: int) -> Any:
             assert stack.gate is not None
             gate = stack.gate
             check_rows(gate.shape[0], x.shape[0])
-            if stack.kept is not None and x.shape[1] == len(stack.kept):
-                gate = gate[:, stack.kept]
+            if stack.kept is not None and x.shape[1] == stack.kept.shape[1]:
+                gate = stack.kept
             gated = functional.linear(x, stack.a) * gate
             stack.pieces = torch.split(gated.view(-1, gated.shape[-1]), widths, dim=1)
             stack.seen, stack.left = x, users

@@ -70,7 +70,7 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
         encoded.append(kept)
         pairs.append([(0, 1)])
     columns = _columns(config, base, encoded, pairs)
-    trainer = _trainer(config, base, columns, out)
+    trainer = make_trainer(config, base, columns, out)
     load_factors(trainer.model, start)
     write_text(out / STARTED, json.dumps(record, indent=1))
     progress = TrainingProgress()
@@ -133,9 +133,17 @@ def _columns(
     return columns
 
 
-def _trainer(
+def make_trainer(
     config: TrainConfig, base: models.BaseModel, columns: dict[str, list[Any]], out: Path
 ) -> ListwiseDPOTrainer:
+    """The trainer of a recipe on rows that are encoded already.
+
+    Args:
+        config: the recipe.
+        base: its base model, which the trainer changes.
+        columns: of the dataset, see `ListwiseDPOTrainer`.
+        out: folder for checkpoints.
+    """
     from peft import LoraConfig
     from trl.trainer.dpo_config import DPOConfig
 
