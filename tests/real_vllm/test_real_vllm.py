@@ -97,7 +97,8 @@ def test_long_prompts_in_pieces_and_several_replies_beside_short_ones(url: str, 
     sampling = GREEDY.model_copy(update={"max_new_tokens": 16})
     expected = own.continue_chats(chats, settings, sampling)
     assert replies(url, chats, settings, max_tokens=16) == expected
-    _, twice = post(url, body(chats[1], settings[1], max_tokens=16, n=2))
+    # vLLM gives one greedy reply only; the likeliest token always is greedy too
+    _, twice = post(url, body(chats[1], settings[1], max_tokens=16, n=2, temperature=1, top_k=1))
     assert [choice["message"]["content"].strip() for choice in twice["choices"]] == [expected[1]] * 2
 
 
@@ -151,5 +152,6 @@ def test_a_killed_server_starts_again_and_cleans_up(tmp_path: Path, monkeypatch:
     for _ in range(2):  # the first is killed with its adapters on disk
         with vllm_server(tmp_path / "log", "--knobs-by", "adapters") as address:
             texts.append(replies(address, [chat], [{"medical": 1.0}], max_tokens=8))
-            assert len(list((tmp_path / "cache" / "vllm").glob("adapters-*"))) == 1
+            kept = [path for path in (tmp_path / "cache" / "vllm").glob("adapters-*") if path.is_dir()]
+            assert len(kept) == 1
     assert texts[0] == texts[1]
