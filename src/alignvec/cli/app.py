@@ -18,6 +18,7 @@ from alignvec.cli.demo import demo
 from alignvec.cli.disentangle import disentangle
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
+from alignvec.cli.generate import generate
 from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
@@ -48,7 +49,7 @@ app = typer.Typer(
 )
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
-MEASURE = (sweep, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
+MEASURE = (sweep, generate, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):

@@ -43,6 +43,7 @@ def logits_processors(
     *,
     first: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     keys: Sequence[Sequence[int]] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Any:
     """Processors after which the largest logit is the sampled token.
 
@@ -52,6 +53,7 @@ def logits_processors(
         prompt_length: tokens before the reply, padding included.
         first: a processor that comes before all others.
         keys: token ids that seed each row's noise; default: its prompt.
+        seeds: each row's seed; default: that of `sampling`.
     """
     from transformers import (
         LogitsProcessorList,
@@ -66,7 +68,9 @@ def logits_processors(
         steps.append(TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_p < 1:
             steps.append(_Nucleus(sampling.top_p))
-        steps.append(_GumbelNoise([_row_seed(sampling.seed, key) for key in (prompts if keys is None else keys)]))
+        own = [sampling.seed] * len(prompts) if seeds is None else seeds
+        rows = zip(own, prompts if keys is None else keys, strict=True)
+        steps.append(_GumbelNoise([_row_seed(seed, key) for seed, key in rows]))
     return LogitsProcessorList(steps)
 
 

@@ -15,7 +15,7 @@ from alignvec.data.schema import SPLITS, PreferenceRow
 from alignvec.data.synthesis.job import Job, Progress, Stage
 from alignvec.data.synthesis.outputs import Outputs, records_in
 from alignvec.data.synthesis.personas import chosen, invented
-from alignvec.data.synthesis.plan import held, keep_plan
+from alignvec.data.synthesis.plan import keep_plan
 from alignvec.data.synthesis.queries import queries_of
 from alignvec.data.synthesis.records import STAGE_OF, Persona, Query, Rejected, read_records
 from alignvec.data.synthesis.replies import rows_of
@@ -26,7 +26,7 @@ from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.data.teacher.client import Teacher
 from alignvec.errors import BudgetError, DataError, TeacherError
-from alignvec.files import write_text
+from alignvec.files import held, write_text
 
 TICK = 0.5
 """Seconds between looks at the progress while nothing is finished."""
