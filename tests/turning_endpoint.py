@@ -69,9 +69,7 @@ def content(about: Any, echo: Echo) -> Callable[[Body, str], bytes]:
 
 
 @contextmanager
-def turning(
-    fault: Fault = WELL, *, about: Any = ABOUT, echo: Echo = told, **options: Any
-) -> Iterator[ScriptedTeacher]:
+def turning(fault: Fault = WELL, *, about: Any = ABOUT, echo: Echo = told, **options: Any) -> Iterator[ScriptedTeacher]:
     """The endpoint in a thread of its own.
 
     Args:

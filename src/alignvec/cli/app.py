@@ -23,6 +23,7 @@ from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
 from alignvec.cli.key import key
+from alignvec.cli.level_rates import level_rates
 from alignvec.cli.lm_eval import lm_eval
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
@@ -49,7 +50,8 @@ app = typer.Typer(
 )
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
-MEASURE = (sweep, generate, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
+GENERATE = (generate, level_rates)
+MEASURE = (sweep, *GENERATE, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
 for command in (*USE, *SERVE, *MAKE):

@@ -2,7 +2,8 @@
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from alignvec.data.teacher.answering import Answering, NoAnswerError
@@ -26,6 +27,19 @@ class BatchEngine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class InProcess:
+    """An engine of this process in place of an endpoint.
+
+    Attributes:
+        start: starts it, when it is first needed.
+        in_flight: most requests in one batch.
+    """
+
+    start: Callable[[], BatchEngine]
+    in_flight: int
+
+
 _Waiting = tuple[Urgency, int, Request, "asyncio.Future[Answer]"]
 
 
@@ -35,16 +49,16 @@ class BatchedTeacher(Answering):
     While a batch is being answered, requests gather; the most urgent of them make the next batch.
 
     Args:
-        engine: who answers.
+        place: the engine, and how large its batches are.
         cache: answers that are there already, and where new ones go.
         budget: what it may cost.
-        batch_size: most requests in one call.
     """
 
-    def __init__(self, engine: BatchEngine, cache: AnswerCache, budget: Budget, *, batch_size: int) -> None:
+    def __init__(self, place: InProcess, cache: AnswerCache, budget: Budget) -> None:
         super().__init__(cache, budget)
-        self._engine = engine
-        self._batch_size = batch_size
+        self._start = place.start
+        self._engine: BatchEngine | None = None
+        self._batch_size = place.in_flight
         self._waiting: list[_Waiting] = []
         self._count = 0
         self._running: asyncio.Task[None] | None = None
@@ -84,7 +98,7 @@ class BatchedTeacher(Answering):
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
         """Answer a batch; one that fails for what is asked is halved until the fault is alone with its request."""
         try:
-            answers = await asyncio.to_thread(self._engine.answer, [request for _, _, request, _ in batch])
+            answers = await asyncio.to_thread(self._call, [request for _, _, request, _ in batch])
             for (_, _, request, future), answer in zip(batch, answers, strict=True):
                 self._keep(request, answer)
                 if not future.done():
@@ -99,6 +113,11 @@ class BatchedTeacher(Answering):
         except BaseException as error:  # not of these requests alone: whoever else waits would meet it too
             _fail([*batch, *self._waiting], error)
             self._waiting.clear()
+
+    def _call(self, requests: Sequence[Request]) -> list[Answer]:
+        if self._engine is None:
+            self._engine = self._start()
+        return self._engine.answer(requests)
 
 
 def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:

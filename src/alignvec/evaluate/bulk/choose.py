@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alignvec.data.teacher.batched import BatchedTeacher, BatchEngine
+from alignvec.data.teacher.batched import BatchedTeacher, BatchEngine, InProcess
 from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.errors import ConfigError, KnobError
@@ -134,16 +134,17 @@ def _in_this_process(choice: Choice, engine: Literal["local", "vllm"]) -> tuple[
     from alignvec.vectors.store import load_card
 
     places = vector_places(choice.vectors)
-    answers: BatchEngine
-    if engine == "vllm":
-        if choice.device:
-            raise ConfigError("--device is of the local engine; vLLM takes the devices that it finds")
-        answers = vllm_answers(choice.model, list(places.values()), dtype=choice.dtype)
-    else:
-        answers = ChatAnswers(
+    if engine == "vllm" and choice.device:
+        raise ConfigError("--device is of the local engine; vLLM takes the devices that it finds")
+
+    def start() -> BatchEngine:
+        if engine == "vllm":
+            return vllm_answers(choice.model, list(places.values()), dtype=choice.dtype)
+        return ChatAnswers(
             LocalChats(load_knobbed(choice.model, choice.vectors, dtype=choice.dtype, device=choice.device))
         )
-    size = choice.batch_size or BATCH_SIZES[engine]
+
+    place = InProcess(start, choice.batch_size or BATCH_SIZES[engine])
     by = AnsweredBy(
         engine=engine,
         model=choice.model,
@@ -151,7 +152,7 @@ def _in_this_process(choice: Choice, engine: Literal["local", "vllm"]) -> tuple[
         base=fingerprint(models.resolve(choice.model)),
         vectors={name: _files_digest(load_card(place).files) for name, place in places.items()},
     )
-    return by, lambda cache, budget: BatchedTeacher(answers, cache, budget, batch_size=size)
+    return by, lambda cache, budget: BatchedTeacher(place, cache, budget)
 
 
 def _files_digest(files: dict[str, str]) -> str:
