@@ -7,10 +7,12 @@ knob alone. Prompts that are to be compared can share it by a key in place of th
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Sampling(BaseModel):
@@ -41,7 +43,7 @@ def logits_processors(
     prompts: Sequence[Sequence[int]],
     prompt_length: int,
     *,
-    first: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    first: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None" = None,
     keys: Sequence[Sequence[int]] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Any:
@@ -86,7 +88,9 @@ class _Nucleus:
     def __init__(self, share: float) -> None:
         self._share = share
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
         probabilities = scores.softmax(dim=-1)
         for count in (min(self.LIKELIEST, scores.shape[-1]), scores.shape[-1]):
             likeliest, tokens = probabilities.topk(count, dim=-1)
@@ -101,10 +105,14 @@ class _Nucleus:
 
 class _GumbelNoise:
     def __init__(self, seeds: Sequence[int]) -> None:
+        import torch
+
         self._seeds = seeds
         self._generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
         noise = {
             seed: torch.empty(scores.shape[-1]).exponential_(generator=generator).log_().neg_()
             for seed, generator in self._generators.items()

@@ -55,6 +55,7 @@ class Teacher(Answering):
         self._pace = Pace()
         self._slots = Slots(endpoint.in_flight)
         self._failed_in_a_row = 0
+        self._stopped: TeacherError | None = None
         self._client = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.key,
@@ -75,7 +76,11 @@ class Teacher(Answering):
         await self._client.close()
 
     async def _fresh(self, request: Request, urgency: Urgency) -> Answer:
-        answer = await self._insist(request, urgency)
+        try:
+            answer = await self._insist(request, urgency)
+        except TeacherError as error:  # it would meet those that wait as well, and be paid for
+            self._stopped = error
+            raise
         self._failed_in_a_row = 0
         return answer
 
@@ -86,6 +91,8 @@ class Teacher(Answering):
                 await asyncio.sleep(backoff(failed))
             async with self._slots.held(urgency), self.budget.reserved(request):
                 await self._pace.ready()
+                if self._stopped is not None:
+                    raise self._stopped
                 answer = await self._attempt(request)
                 if isinstance(answer, Answer):
                     self._keep(request, answer)
