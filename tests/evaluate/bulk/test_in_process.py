@@ -68,14 +68,12 @@ class Offline:
         if any(len(chat[-1]["content"]) > 50 for chat in chats):
             raise ValueError("the prompt is longer than the context")
         self.given.append((params, lora_request, use_tqdm))
-        texts = [
-            f" {chat[-1]['content']} {knobs} {sampling['seed']} "
-            for chat, (knobs, sampling) in zip(chats, params, strict=True)
-        ]
-        return [
-            SimpleNamespace(outputs=[SimpleNamespace(text=text, finish_reason="stop" if i else "length")])
-            for i, text in enumerate(texts)
-        ]
+        found: list[Any] = []
+        for chat, (knobs, sampling) in zip(chats, params, strict=True):
+            text = f" {chat[-1]['content']} {knobs} {sampling['seed']} "
+            one = SimpleNamespace(text=text, finish_reason="stop" if found else "length")
+            found.append(SimpleNamespace(outputs=[one]))
+        return found
 
 
 @pytest.mark.parametrize("adapters", [False, True], ids=["gate", "adapters"])
