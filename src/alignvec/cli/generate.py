@@ -62,7 +62,7 @@ def generate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="the first N prompts only")] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="replies in a file")] = 1000,
     temperature: TemperatureOption = 0.7,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="nucleus")] = 0.9,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0, help="nucleus")] = 0.9,
     repetition_penalty: Annotated[
         float, typer.Option("--repetition-penalty", min=1.0, help="1: none, and not sent to an endpoint")
     ] = 1.1,

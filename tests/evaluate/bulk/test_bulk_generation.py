@@ -136,6 +136,7 @@ def test_positions_are_read_by_what_the_endpoint_says(tmp_path: Path) -> None:
         for settings, message in (
             (("medcal=1",), "no vector named 'medcal'"),
             (("medical=1", "medical=expert"), "comes twice"),
+            (("base", "medical=0"), "comes twice"),
             (("medical=lots",), "is not a number"),
         ):
             with pytest.raises(KnobError, match=message):

@@ -15,7 +15,7 @@ from alignvec.evaluate.bulk.endpoint import Served, ask_what_is_served, echo_che
 from alignvec.evaluate.bulk.generate import Opened
 from alignvec.evaluate.bulk.plan import AnsweredBy, Plan, PromptsUsed
 from alignvec.evaluate.bulk.prompts import PromptFile
-from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+from alignvec.steer.knobs import Knobs, check_knobs, format_knobs, parse_knobs
 from alignvec.steer.loading import load_knobbed, named_scales, vector_places
 from alignvec.steer.sampling import Sampling
 from alignvec.steer.scale import Scale
@@ -90,7 +90,7 @@ def chosen(
     for i, knobs in enumerate(read):
         if known is not None:
             check_knobs(knobs, known)
-        if knobs in read[:i]:
+        if any(_turned(knobs) == _turned(other) for other in read[:i]):
             raise KnobError(f"the setting {format_knobs(knobs)} comes twice; give each once")
     if engine != "openai":
         by, opened = _in_this_process(choice, engine)
@@ -153,6 +153,10 @@ def _in_this_process(choice: Choice, engine: Literal["local", "vllm"]) -> tuple[
         vectors={name: _files_digest(load_card(place).files) for name, place in places.items()},
     )
     return by, lambda cache, budget: BatchedTeacher(place, cache, budget)
+
+
+def _turned(knobs: Knobs) -> Knobs:
+    return {name: value for name, value in knobs.items() if value}
 
 
 def _files_digest(files: dict[str, str]) -> str:

@@ -222,7 +222,7 @@ def _generated(asked: _Asked, answer: Answer) -> Generated:
 
 @contextmanager
 def _failures(out: Path) -> Iterator[TextIO]:
-    """The list of this run's failures, put in place when it ends, however it ends."""
+    """The list of this run's failures; if there are any it is put in place when the run ends, however it ends."""
     part = out / f".{FAILED}.part"
     with storage_errors(part):
         stream = part.open("w", encoding="utf-8")
@@ -231,7 +231,9 @@ def _failures(out: Path) -> Iterator[TextIO]:
     finally:
         with storage_errors(part):
             stream.close()
-            part.replace(out / FAILED)
+            if part.stat().st_size:
+                part.replace(out / FAILED)
+            part.unlink(missing_ok=True)
 
 
 def _tell(failures: TextIO, failed: Failed) -> None:

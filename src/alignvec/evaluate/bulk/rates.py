@@ -33,7 +33,7 @@ class SettingRates(Strict):
         domain: of the prompts; None if they name none.
         knobs: vector to coefficient.
         replies: how many were judged.
-        rate: level to its share, as the judge says.
+        rate: level to its share, as the judge says; an empty reply has none.
         degenerate: share of replies that are empty or loop.
         cut: share of replies that did not end by themselves.
         same: share of replies that are those at the first setting of the run, word for word.
@@ -111,7 +111,8 @@ def bulk_rates(out: Path, judge: LevelJudge, *, advance: Callable[[int], None] =
                     if setting == 0:
                         first[one.id] = one.reply
                     same = first.get(one.id) == one.reply
-                    values = (*(level == v for v in judge.levels), is_degenerate(one.reply), not one.ended, same)
+                    said = level if one.reply.strip() else None
+                    values = (*(said == v for v in judge.levels), is_degenerate(one.reply), not one.ended, same)
                     cell = counts.setdefault((one.domain, setting), _Counts())
                     cell.add(_who(one), values, one.tokens)
                 advance(len(several))
