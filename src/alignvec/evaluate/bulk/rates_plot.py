@@ -22,14 +22,14 @@ def plot_rates(result: "BulkRates", path: Path) -> None:
 
     domains = list(dict.fromkeys(one.domain for one in result.rates))
     knob = _only_knob(result)
-    width = 6.4 if knob else max(6.4, 1.1 * len(result.plan.settings))
+    width = 7.2 if knob else max(7.2, 1.1 * len(result.plan.settings))
     figure = Figure(figsize=(width, 3.6 * len(domains)), layout="constrained")
     for domain, (axis,) in zip(domains, figure.subplots(len(domains), 1, squeeze=False), strict=True):
         mine = [one for one in result.rates if one.domain == domain]
         _over_knob(axis, result, mine, knob) if knob else _by_setting(axis, result, mine)
         axis.set(title=f"{domain or 'all prompts'}: {sum(one.replies for one in mine):,} generated replies")
         axis.set(ylim=(-0.03, 1.03), ylabel="share of replies")
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130)
