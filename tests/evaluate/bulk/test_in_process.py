@@ -1,7 +1,6 @@
 """Engines of this process behind requests: the tiny model, and a scripted stand-in for vLLM."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from alignvec import models
 from alignvec.data.teacher.request import Request
 from alignvec.errors import DataError
-from alignvec.evaluate.bulk.in_process import ChatAnswers, LocalChats, VllmChats, sampling_of
-from alignvec.steer.model import KnobbedModel
+from alignvec.evaluate.bulk.in_process import ChatAnswers, LocalChats, sampling_of
+from alignvec.steer.knobs import Knobs
+from alignvec.steer.model import Continuation, KnobbedModel
 from alignvec.steer.sampling import Sampling
 
 
@@ -52,41 +52,26 @@ def test_a_request_without_a_penalty_has_none() -> None:
     assert sampling_of(plain) == Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=9, seed=4)
 
 
-class Offline:
-    """What `VllmChats` uses of an offline engine; refuses chats that are too long as vLLM does."""
+class Scripted:
+    """A chat engine that tells what it was given, and refuses chats that are too long as vLLM does."""
 
-    def __init__(self, *, adapters: bool) -> None:
-        self.model = self
-        self.given: list[Any] = []
-        self._adapters = adapters
-
-    def asked(self, knobs: Sequence[dict[str, float]], **sampling: Any) -> tuple[list[Any], list[Any] | None]:
-        requests = [str(one) if one else None for one in knobs] if self._adapters else None
-        return [(dict(one), sampling) for one in knobs], requests
-
-    def chat(self, chats: Sequence[Any], params: Sequence[Any], *, lora_request: Any, use_tqdm: bool) -> list[Any]:
+    def chat(
+        self, chats: Sequence[Sequence[dict[str, str]]], knobs: Sequence[Knobs], sampling: Sequence[Sampling]
+    ) -> list[Continuation]:
         if any(len(chat[-1]["content"]) > 50 for chat in chats):
             raise ValueError("the prompt is longer than the context")
-        self.given.append((params, lora_request, use_tqdm))
-        found: list[Any] = []
-        for chat, (knobs, sampling) in zip(chats, params, strict=True):
-            text = f" {chat[-1]['content']} {knobs} {sampling['seed']} "
-            one = SimpleNamespace(text=text, finish_reason="stop" if found else "length")
-            found.append(SimpleNamespace(outputs=[one]))
-        return found
+        rows = zip(chats, knobs, sampling, strict=True)
+        return [Continuation(f"{chat[-1]['content']} {turned} {one.seed}", one.seed > 1) for chat, turned, one in rows]
 
 
-@pytest.mark.parametrize("adapters", [False, True], ids=["gate", "adapters"])
-def test_vllm_gets_every_row_with_its_own_seed_and_knobs(adapters: bool) -> None:
-    engine = Offline(adapters=adapters)
-    found = ChatAnswers(VllmChats(engine)).answer([request("a?", 1), request("b?", 2, medical=0.5)])
-    assert [one.text for one in found] == ["a? {} 1", "b? {'medical': 0.5} 2"]
-    assert [one.finish_reason for one in found] == ["length", "stop"]
-    ((params, lora, _),) = engine.given
-    assert [one["max_tokens"] for _, one in params] == [8, 8]
-    assert lora == ([None, "{'medical': 0.5}"] if adapters else None)
+def test_an_engine_gets_every_row_with_its_own_seed_and_knobs() -> None:
+    found = ChatAnswers(Scripted()).answer([request("a?", 1), request("b?", 2, medical=0.5)])
+    assert [(one.text, one.finish_reason) for one in found] == [
+        ("a? {} 1", "length"),
+        ("b? {'medical': 0.5} 2", "stop"),
+    ]
 
 
 def test_a_chat_that_vllm_refuses_is_a_fault_of_the_data() -> None:
     with pytest.raises(DataError, match="longer than the context"):
-        ChatAnswers(VllmChats(Offline(adapters=False))).answer([request("why? " * 20, 1)])
+        ChatAnswers(Scripted()).answer([request("why? " * 20, 1)])

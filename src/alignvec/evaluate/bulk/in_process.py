@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from alignvec.data.teacher.request import Answer, Request
 from alignvec.errors import ConfigError, DataError
@@ -39,11 +39,14 @@ class ChatAnswers:
             DataError: if the engine refuses one of them.
             KnobError: likewise.
         """
-        found = self._engine.chat(
-            [request.chat for request in requests],
-            [dict(request.knobs or ()) for request in requests],
-            [sampling_of(request) for request in requests],
-        )
+        try:
+            found = self._engine.chat(
+                [request.chat for request in requests],
+                [dict(request.knobs or ()) for request in requests],
+                [sampling_of(request) for request in requests],
+            )
+        except ValueError as error:  # how vLLM refuses a chat that is too long
+            raise DataError(str(error)) from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return [
             Answer(
@@ -88,51 +91,6 @@ class LocalChats:
         return [replies[i] for i in range(len(chats))]
 
 
-class VllmChats:
-    """vLLM's offline batches as a chat engine: every row has a seed of its own.
-
-    Args:
-        engine: an `OfflineEngine` of `alignvec.engines.vllm`.
-    """
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-
-    def chat(
-        self, chats: Sequence[Sequence[dict[str, str]]], knobs: Sequence[Knobs], sampling: Sequence[Sampling]
-    ) -> list[Continuation]:
-        """The next assistant turn of every chat.
-
-        Raises:
-            DataError: if vLLM refuses a chat, as one that is too long.
-            KnobError: if a knob names no loaded vector.
-        """
-        rows = [
-            self._engine.asked(
-                [setting],
-                temperature=one.temperature,
-                top_p=one.top_p,
-                repetition_penalty=one.repetition_penalty,
-                max_tokens=one.max_new_tokens,
-                seed=one.seed,
-            )
-            for setting, one in zip(knobs, sampling, strict=True)
-        ]
-        params = [one for (one,), _ in rows]
-        adapters = [None if found is None else found[0] for _, found in rows]
-        try:
-            outputs = self._engine.model.chat(
-                [list(chat) for chat in chats],
-                params,
-                lora_request=adapters if any(adapters) else None,
-                use_tqdm=False,
-            )
-        except ValueError as error:
-            raise DataError(str(error)) from error
-        ends = [output.outputs[0] for output in outputs]
-        return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
-
-
 def sampling_of(request: Request) -> Sampling:
     """A request's sampling settings; without a repetition penalty there is none."""
     return Sampling(
@@ -158,9 +116,9 @@ def vllm_answers(model: str, vectors: Sequence[Path] = (), *, dtype: str = "auto
     try:
         from alignvec.engines.vllm.offline import OfflineEngine  # type: ignore[import-not-found, unused-ignore]
 
-        engine = OfflineEngine(model, vectors, options={"dtype": dtype})
+        engine: ChatEngine = OfflineEngine(model, vectors, options={"dtype": dtype})
     except ImportError as error:
         raise ConfigError(
             f"vLLM cannot be used in this environment ({error}); install it, or run `vllm serve` and name its URL"
         ) from None
-    return ChatAnswers(VllmChats(engine))
+    return ChatAnswers(engine)
