@@ -1,5 +1,6 @@
 """Engines of this process as what a `BatchedTeacher` asks: the model of `transformers`, and vLLM's offline batches."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,6 +114,7 @@ def vllm_answers(model: str, vectors: Sequence[Path] = (), *, dtype: str = "auto
     Raises:
         ConfigError: if vLLM is not installed in this environment.
     """
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is for results
     try:
         from alignvec.engines.vllm.offline import OfflineEngine  # type: ignore[import-not-found, unused-ignore]
 
