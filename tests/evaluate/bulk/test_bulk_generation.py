@@ -170,7 +170,7 @@ def test_replies_that_fail_are_listed_and_asked_for_again(tmp_path: Path) -> Non
 def test_hiccups_change_nothing(tmp_path: Path) -> None:
     faults = ["429", "500", "reset", "truncated", None, None, None]
     with turning(lambda number, _: faults[number % len(faults)]) as endpoint:
-        done = run(endpoint.url, prompt_file(tmp_path), tmp_path / "out")
+        done = run(endpoint.url, prompt_file(tmp_path), tmp_path / "out", attempts=50)  # no request is so unlucky
     assert done.missing == 0
     assert done.retries
     with turning() as endpoint:
