@@ -72,11 +72,11 @@ def chosen(
         shard_size: prompts in a shard.
 
     Raises:
-        ConfigError: if options do not go together, or vLLM is not installed.
+        ConfigError: if options do not go together.
         KnobError: if a setting cannot be read, names an unknown vector, or comes twice.
         TeacherError: if the endpoint cannot be reached.
-        ModelError: if the base model cannot be loaded.
-        VectorError: if a vector cannot be loaded.
+        ModelError: if there is no such base model.
+        VectorError: if there is no such vector.
     """
     engine = choice.engine or ("openai" if choice.endpoint_url else "local")
     if engine == "openai":
@@ -116,7 +116,7 @@ def _behind_an_endpoint(choice: Choice) -> tuple[AnsweredBy, dict[str, Scale], O
         raise ConfigError(f"{endpoint.shown} does not say what it serves; name the model with --endpoint-model")
     if choice.model_template:
         named_model(choice.model_template, model, {"any": 1.0})
-    check = echo_check(endpoint, routed=served.routed, demanded=choice.model_template is None)
+    check = echo_check(endpoint, routed=served.routed)
     by = AnsweredBy(
         engine="openai",
         model=model,

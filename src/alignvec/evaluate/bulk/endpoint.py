@@ -72,13 +72,12 @@ def ask_what_is_served(endpoint: Endpoint) -> Served:
         ) from None
 
 
-def echo_check(endpoint: Endpoint, *, routed: bool, demanded: bool) -> Callable[[Request, Completion], None]:
-    """A check that an answer's `alignment.applied` is what was asked for.
+def echo_check(endpoint: Endpoint, *, routed: bool) -> Callable[[Request, Completion], None]:
+    """A check that an answer's `alignment.applied` is what was asked for; one that says nothing may ignore knobs.
 
     Args:
         endpoint: named in what the user is told.
         routed: a router turns knobs as far as the prompt is their business, so that other coefficients are no fault.
-        demanded: an answer that says nothing is a fault; it may come from an endpoint that ignores knobs.
 
     Returns:
         The check; it raises a `TeacherError`, as every answer would be wrong.
@@ -90,13 +89,11 @@ def echo_check(endpoint: Endpoint, *, routed: bool, demanded: bool) -> Callable[
         told = completion.alignment
         applied = told.get("applied") if isinstance(told, dict) else None
         if not isinstance(applied, dict):
-            if demanded:
-                raise TeacherError(
-                    f"{endpoint.shown} does not say which knobs it has applied, so it may ignore them; ask for `base` "
-                    "alone, or name an endpoint that turns knobs (one that reads them in the model's name: "
-                    "--model-template)"
-                )
-            return
+            raise TeacherError(
+                f"{endpoint.shown} does not say which knobs it has applied, so it may ignore them; ask for `base` "
+                "alone, or name an endpoint that turns knobs (one that reads them in the model's name: "
+                "--model-template)"
+            )
         asked = {name: value for name, value in request.knobs if value}
         if not routed and not _same(asked, applied):
             raise TeacherError(
