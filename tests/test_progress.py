@@ -68,3 +68,17 @@ def test_a_run_that_fails_tells_how_far_it_came(clock: list[float], capsys: pyte
 def test_training_tells_its_stages_the_same_way(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track(range(4), "reference")) == [0, 1, 2, 3]
     assert capsys.readouterr() == ("", "reference 4 of 4\n")
+
+
+def test_rate_and_time_left_are_of_what_was_done_since_the_first_report(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress(rate=True) as advance:
+        advance("replies", 400, 1000)
+        for _ in range(3):
+            clock[0] += 20
+            advance("replies", 200, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "replies 800 of 1000, 10/s, 0:00:20 left",
+        "replies 1000 of 1000, 10/s",
+    ]

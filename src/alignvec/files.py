@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from alignvec.errors import StorageError
+from alignvec.errors import DataError, StorageError
 
 _REASONS = {
     errno.ENOSPC: "no space left on the device; free some space",
@@ -97,3 +98,24 @@ def write_text(path: Path, text: str) -> None:
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep a folder of results to this process; it is made if there is none.
+
+    Raises:
+        DataError: if another process works there.
+        StorageError: if it cannot be made.
+    """
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise DataError(f"another process works in {out}; wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()

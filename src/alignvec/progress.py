@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,21 +20,33 @@ EXACT = 1e-6
 """By how much a sum of fractions may fall short of its total."""
 
 
-def bar() -> "Progress":
-    """Bars on stderr, not started yet."""
+def bar(*, rate: bool = False) -> "Progress":
+    """Bars on stderr, not started yet; with `rate` they tell it."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    speed = (TaskProgressColumn(text_format="", text_format_no_percentage="", show_speed=True),) if rate else ()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *speed, TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
 
 
 @contextmanager
-def progress() -> Iterator[Advance]:
-    """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`."""
-    bars = bar()
+def progress(*, rate: bool = False) -> Iterator[Advance]:
+    """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`.
+
+    Args:
+        rate: tell rate and time left too; what the first call of a stage reports was done before it.
+    """
+    bars = bar(rate=rate)
     if not bars.console.is_terminal:
-        lines = _Lines()
+        lines = _Lines(rate=rate)
         try:
             yield lines.advance
         finally:
@@ -55,6 +68,8 @@ def progress() -> Iterator[Advance]:
 @dataclass
 class _Stage:
     total: float
+    began: float
+    before: float
     done: float = 0.0
     told: float = 0.0
 
@@ -62,11 +77,21 @@ class _Stage:
     def finished(self) -> bool:
         return self.done >= self.total - EXACT
 
+    @property
+    def pace(self) -> str:
+        """Rate and time left, as far as they are known."""
+        seconds, done = time.monotonic() - self.began, self.done - self.before
+        if seconds <= 0 or done <= 0:
+            return ""
+        left = timedelta(seconds=round((self.total - self.done) * seconds / done))
+        return f", {done / seconds:.3g}/s" + ("" if self.finished else f", {left} left")
+
 
 class _Lines:
     """A line at most every `EVERY` seconds, and one at the end of each stage; threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rate: bool = False) -> None:
+        self._rate = rate
         self._stages: dict[str, _Stage] = {}
         self._last = time.monotonic()
         self._lock = Lock()
@@ -75,7 +100,7 @@ class _Lines:
         with self._lock:
             stage = self._stages.get(task)
             if stage is None or stage.finished:  # new, or a further round of the same work
-                stage = self._stages[task] = _Stage(total)
+                stage = self._stages[task] = _Stage(total, time.monotonic(), done)
             stage.done += done
             if stage.finished or time.monotonic() - self._last >= EVERY:
                 self._tell(task, stage)
@@ -87,5 +112,6 @@ class _Lines:
 
     def _tell(self, task: str, stage: _Stage) -> None:
         if stage.done > stage.told:
-            print(f"{task} {stage.done:.0f} of {stage.total:.0f}", file=sys.stderr, flush=True)
+            pace = stage.pace if self._rate else ""
+            print(f"{task} {stage.done:.0f} of {stage.total:.0f}{pace}", file=sys.stderr, flush=True)
             stage.told, self._last = stage.done, time.monotonic()

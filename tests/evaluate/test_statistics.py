@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from alignvec.evaluate.statistics import bootstrap_change, bootstrap_mean, bootstrap_rate, spread_rate
+from alignvec.evaluate import statistics
+from alignvec.evaluate.statistics import (
+    bootstrap_change,
+    bootstrap_mean,
+    bootstrap_rate,
+    bootstrap_rates,
+    spread_rate,
+)
 from alignvec.vectors.strict import Interval
 
 
@@ -110,3 +117,19 @@ def test_a_change_that_none_shows_may_have_been_missed_in_some() -> None:
     some = [1.0, -1.0, 0.0, 1.0]
     assert bootstrap_change(some, names(4)) == bootstrap_mean(some, names(4))
     assert bootstrap_change([0.0, 0.0], ["one", "one"]).low is None
+
+
+@pytest.mark.parametrize("at_once", [1 << 20, 7])
+def test_counted_rates_are_the_rates_of_their_values(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", at_once)
+    draw = np.random.default_rng(3)
+    groups = [f"p{i}" for i in draw.integers(12, size=90)]
+    values = np.stack([draw.random(90) < 0.3, np.zeros(90, bool), np.ones(90, bool), draw.random(90) < 0.7], axis=1)
+    names = sorted(set(groups))
+    counts = np.array([values[[g == name for g in groups]].sum(axis=0) for name in names], dtype=np.float64)
+    sizes = np.array([groups.count(name) for name in names], dtype=np.float64)
+    found = bootstrap_rates(counts, sizes, seed=5)
+    for column, one in zip(values.T, found, strict=True):
+        assert one.told(".9f") == bootstrap_rate(column.astype(float).tolist(), groups, seed=5).told(".9f")
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap_rates(counts * 0, sizes * 0)

@@ -126,3 +126,21 @@ def test_a_key_seeds_the_noise_in_place_of_the_prompt() -> None:
     alone = torch.stack([wanted(text) for text in ("3 [1, 2]", "3 [5]", "3 [6, 7]")])
     assert torch.equal(noise(None), alone) and torch.equal(noise(prompts), alone)
     assert torch.equal(noise([[1, 2], [1, 2], [5]]), alone[[0, 0, 1]])
+
+
+def test_a_rows_own_seed_replaces_that_of_all() -> None:
+    prompts = [[1], [1], [2]]
+    scores = LOGITS.expand(3, -1)
+
+    def tokens(sampling: Sampling, seeds: list[int] | None) -> list[list[int]]:
+        process = logits_processors(sampling, prompts, prompt_length=1, seeds=seeds)
+        ids = torch.zeros(3, 1, dtype=torch.long)
+        return torch.stack([process(ids, scores.clone()).argmax(dim=-1) for _ in range(20)]).T.tolist()
+
+    plain = Sampling(temperature=1, top_p=1, repetition_penalty=1, seed=5)
+    assert tokens(plain, [5, 5, 5]) == tokens(plain, None)
+    first, second, third = tokens(plain, [5, 6, 5])
+    other = tokens(plain.model_copy(update={"seed": 6}), None)
+    assert (first, second) == (tokens(plain, None)[0], other[1])
+    assert first != second
+    assert third == tokens(plain, None)[2]

@@ -18,10 +18,12 @@ from alignvec.cli.demo import demo
 from alignvec.cli.disentangle import disentangle
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
+from alignvec.cli.generate import generate
 from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
 from alignvec.cli.key import key
+from alignvec.cli.level_rates import level_rates
 from alignvec.cli.llama_request import llama_request
 from alignvec.cli.lm_eval import lm_eval
 from alignvec.cli.merge import merge
@@ -49,7 +51,8 @@ app = typer.Typer(
 )
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
-MEASURE = (sweep, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
+SCALE = (generate, level_rates)
+MEASURE = (sweep, *SCALE, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve, llama_request)
 for command in (*USE, *SERVE, *MAKE):

@@ -14,9 +14,10 @@ from alignvec.data.load import load_rows
 from alignvec.data.review.definitions import Definitions, definitions
 from alignvec.data.synthesis.prompts import PROMPTS, Prompt, load_prompt
 from alignvec.data.synthesis.replies import verdict
+from alignvec.data.teacher.answering import NoAnswerError
 from alignvec.data.teacher.budget import Budget, Limits, Prices
 from alignvec.data.teacher.cache import AnswerCache
-from alignvec.data.teacher.client import NoAnswerError, Teacher
+from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, Request, derived_seed

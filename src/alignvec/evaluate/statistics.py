@@ -8,6 +8,8 @@ import numpy.typing as npt
 from alignvec.vectors.strict import Interval
 
 RESAMPLES = 2000
+DRAWN_AT_ONCE = 1 << 20
+"""Draws that `bootstrap_rates` holds in memory."""
 
 
 def bootstrap_mean(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) -> Interval:
@@ -56,6 +58,32 @@ def spread_rate(values: npt.NDArray[np.float64], groups: int, fewest: int) -> In
         fewest: of several strata, the number of personas in the one that has fewest.
     """
     return _unless_constant(spread(values, fewest), groups)
+
+
+def bootstrap_rates(
+    counts: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], *, seed: int = 0
+) -> list[Interval]:
+    """`bootstrap_rate` of several rates at once, of values that were only counted.
+
+    Args:
+        counts: how many values of each group are 1, [groups, rates]; groups in the order of their names.
+        sizes: how many values each group has, [groups].
+        seed: of the resampling.
+
+    Raises:
+        ValueError: if there are no values.
+    """
+    if not sizes.sum():
+        raise ValueError("no values")
+    counts, sizes = counts[sizes > 0], sizes[sizes > 0]
+    groups, draw = len(sizes), np.random.default_rng(seed)
+    means = [counts.sum(axis=0, keepdims=True) / sizes.sum()]
+    rows = max(1, DRAWN_AT_ONCE // groups)
+    for start in range(0, RESAMPLES, rows):
+        chosen = draw.integers(groups, size=(min(rows, RESAMPLES - start), groups))
+        times = np.stack([np.bincount(row, minlength=groups) for row in chosen]).astype(np.float64)
+        means.append(times @ counts / (times @ sizes)[:, None])
+    return [_unless_constant(spread(column, groups), groups) for column in np.concatenate(means).T]
 
 
 def _unless_constant(found: Interval, groups: int) -> Interval:

@@ -171,6 +171,7 @@ class KnobbedModel:
         streamer: Any = None,
         combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         keys: Sequence[Sequence[int]] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> list[Continuation]:
         """The next assistant turn of every chat, and whether it ended by itself; other arguments as for `generate`.
 
@@ -179,21 +180,30 @@ class KnobbedModel:
                 model's logits; it may take those of several rows together.
             keys: token ids that seed each row's sampling noise, so that different chats can share it; default: those
                 of the chat itself.
+            seeds: each row's seed of sampling; default: that of `sampling` for all.
 
         Raises:
-            KnobError: if rows that are combined differ in a dense vector, or there are not as many keys as chats.
+            KnobError: if rows that are combined differ in a dense vector, or there are not as many keys or seeds as
+                chats.
         """
         settings = _settings(rows)
         check_rows(len(settings), len(chats))
         if keys is not None and len(keys) != len(chats):
             raise KnobError(f"{len(keys)} keys of sampling noise for {len(chats)} chats; give one for each")
+        if seeds is not None and len(seeds) != len(chats):
+            raise KnobError(f"{len(seeds)} seeds for {len(chats)} chats; give one for each")
         if len(groups := self._groups(settings)) > 1:
             if combine is not None:
                 raise KnobError("rows that differ in a dense vector cannot be combined; compress it to low rank first")
             replies: dict[int, Continuation] = {}
             for group in groups:
-                own = None if keys is None else [keys[i] for i in group]
-                found = self.continuations([chats[i] for i in group], [settings[i] for i in group], sampling, keys=own)
+                found = self.continuations(
+                    [chats[i] for i in group],
+                    [settings[i] for i in group],
+                    sampling,
+                    keys=None if keys is None else [keys[i] for i in group],
+                    seeds=None if seeds is None else [seeds[i] for i in group],
+                )
                 replies |= zip(group, found, strict=True)
             return [replies[i] for i in range(len(chats))]
         tokenizer = self.base.tokenizer
@@ -216,7 +226,7 @@ class KnobbedModel:
                 top_p=None,
                 top_k=None,
                 repetition_penalty=1.0,
-                logits_processor=logits_processors(sampling, prompts, longest, first=combine, keys=keys),
+                logits_processor=logits_processors(sampling, prompts, longest, first=combine, keys=keys, seeds=seeds),
                 pad_token_id=tokenizer.pad_token_id,
                 streamer=streamer,
             )

@@ -7,10 +7,12 @@ knob alone. Prompts that are to be compared can share it by a key in place of th
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Sampling(BaseModel):
@@ -41,8 +43,9 @@ def logits_processors(
     prompts: Sequence[Sequence[int]],
     prompt_length: int,
     *,
-    first: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    first: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None" = None,
     keys: Sequence[Sequence[int]] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Any:
     """Processors after which the largest logit is the sampled token.
 
@@ -52,6 +55,7 @@ def logits_processors(
         prompt_length: tokens before the reply, padding included.
         first: a processor that comes before all others.
         keys: token ids that seed each row's noise; default: its prompt.
+        seeds: each row's seed; default: that of `sampling`.
     """
     from transformers import (
         LogitsProcessorList,
@@ -66,7 +70,9 @@ def logits_processors(
         steps.append(TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_p < 1:
             steps.append(_Nucleus(sampling.top_p))
-        steps.append(_GumbelNoise([_row_seed(sampling.seed, key) for key in (prompts if keys is None else keys)]))
+        own = [sampling.seed] * len(prompts) if seeds is None else seeds
+        rows = zip(own, prompts if keys is None else keys, strict=True)
+        steps.append(_GumbelNoise([_row_seed(seed, key) for seed, key in rows]))
     return LogitsProcessorList(steps)
 
 
@@ -82,7 +88,9 @@ class _Nucleus:
     def __init__(self, share: float) -> None:
         self._share = share
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
         probabilities = scores.softmax(dim=-1)
         for count in (min(self.LIKELIEST, scores.shape[-1]), scores.shape[-1]):
             likeliest, tokens = probabilities.topk(count, dim=-1)
@@ -97,10 +105,14 @@ class _Nucleus:
 
 class _GumbelNoise:
     def __init__(self, seeds: Sequence[int]) -> None:
+        import torch
+
         self._seeds = seeds
         self._generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
         noise = {
             seed: torch.empty(scores.shape[-1]).exponential_(generator=generator).log_().neg_()
             for seed, generator in self._generators.items()

@@ -136,7 +136,7 @@ def test_two_builds_in_one_folder_are_refused(tmp_path: Path) -> None:
 
         def watch(_: object) -> None:
             if not seen:
-                with pytest.raises(DataError, match="another process builds") as caught:
+                with pytest.raises(DataError, match="another process works") as caught:
                     build(job(teacher.url, tmp_path, personas=1))
                 seen.append(str(caught.value))
 

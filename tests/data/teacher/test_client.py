@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from alignvec.data.teacher import client, pace
+from alignvec.data.teacher.answering import NoAnswerError
 from alignvec.data.teacher.budget import Budget, Limits, Prices
 from alignvec.data.teacher.cache import AnswerCache
-from alignvec.data.teacher.client import NoAnswerError, Teacher
+from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.request import Answer, Request
 from alignvec.errors import BudgetError, ConfigError, TeacherError

@@ -15,6 +15,7 @@ from alignvec.cli.data.options import (
     BudgetMoneyOption,
     BudgetTokensOption,
     DomainOption,
+    EngineOption,
     EstimateOption,
     FirstOption,
     InFlightOption,
@@ -44,6 +45,7 @@ from alignvec.errors import AlignvecError
 if TYPE_CHECKING:
     from alignvec.data.synthesis.job import Job, PersonaChoice, Progress, Stage
     from alignvec.data.synthesis.report import BuildReport
+    from alignvec.data.teacher.batched import InProcess
 
 
 DATASET = "dataset"
@@ -53,8 +55,9 @@ DATASET = "dataset"
 def build(
     domain: DomainOption,
     out: OutOption,
-    teacher_url: UrlOption,
     teacher_model: ModelOption,
+    teacher_url: UrlOption = None,
+    teacher_engine: EngineOption = "openai",
     personas: PersonasOption = 50,
     personas_from: PersonasFromOption = None,
     persona_hub: PersonaHubOption = None,
@@ -180,13 +183,22 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
     for option in ("teacher_model", "judge_model"):
         if given.get(option) == "":
             raise ConfigError(f"--{option.replace('_', '-')} is empty; name the model at the endpoint")
+    vllm = given["teacher_engine"] == "vllm"
+    if vllm and given["teacher_url"]:
+        raise ConfigError("--teacher-engine vllm has no URL; leave out --teacher-url, or the engine")
+    if not vllm and not given["teacher_url"]:
+        raise ConfigError("no teacher: name its --teacher-url, or use --teacher-engine vllm")
+    if vllm and not given.get("judge_url") and (given.get("judge_model") or given.get("judge_key_variable")):
+        raise ConfigError("the one model of --teacher-engine vllm is the judge as well; another needs --judge-url")
+    folder = Path(given["teacher_model"])
+    teacher = folder.resolve().name if vllm and folder.is_dir() else given["teacher_model"]
     if "rows" in stages:
         require_free(given["out"] / DATASET)
     settings = BuildSettings(
         domain=load_domain(given["domain"]),
         prompts=load_prompts(given["prompts"]),
-        teacher=given["teacher_model"],
-        judge=None if given.get("no_judge") else given.get("judge_model") or given["teacher_model"],
+        teacher=teacher,
+        judge=None if given.get("no_judge") else given.get("judge_model") or teacher,
         seed=given["seed"],
         queries_per_persona=given.get("queries_per_persona", 2),
         retries=given["retries"],
@@ -197,12 +209,13 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
         ),
     )
     endpoint = Endpoint(
-        given["teacher_url"], given["in_flight"], given["timeout"], given["attempts"], given["key_variable"]
+        given["teacher_url"] or "", given["in_flight"], given["timeout"], given["attempts"], given["key_variable"]
     )
     judge, judge_url = None, given.get("judge_url")
     if judge_url or given.get("judge_key_variable"):
         judge = dataclasses.replace(endpoint, url=judge_url or endpoint.url, role="judge")
-        mine = given.get("judge_key_variable") or (endpoint.key_variable if judge.same_server(endpoint) else None)
+        shared = not vllm and judge.same_server(endpoint)
+        mine = given.get("judge_key_variable") or (endpoint.key_variable if shared else None)
         judge = dataclasses.replace(judge, key_variable=mine)
     limit, count = given["limit"], given.get("personas", 0)
     return Job(
@@ -210,13 +223,24 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
         out=given["out"],
         stages=stages,
         personas=min(count, limit) if limit else count,
-        endpoint=endpoint,
+        endpoint=_in_process(given) if vllm else endpoint,
         judge_endpoint=judge,
         choice=_choice(given.get("personas_from"), given.get("persona_hub")),
         prices=Prices(given["price_in"], given["price_out"]),
         limits=Limits(given["budget_tokens"], given["budget_money"]),
         limit=limit,
     )
+
+
+def _in_process(given: dict[str, Any]) -> "InProcess":
+    from alignvec.data.teacher.batched import BatchEngine, InProcess
+
+    def start() -> BatchEngine:
+        from alignvec.evaluate.bulk.in_process import vllm_answers
+
+        return vllm_answers(given["teacher_model"])
+
+    return InProcess(start, given["in_flight"])
 
 
 def _choice(file: Path | None, hub: str | None) -> "PersonaChoice | None":

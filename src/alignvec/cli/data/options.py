@@ -1,14 +1,20 @@
 """Options of `alignvec data build` and its steps."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 DomainOption = Annotated[str, typer.Option("--domain", help="medical, legal, financial, or a domain file (.yaml)")]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the build; the same command goes on there")]
-UrlOption = Annotated[str, typer.Option("--teacher-url", help="an OpenAI-compatible endpoint")]
-ModelOption = Annotated[str, typer.Option("--teacher-model", help="the model's name at the endpoint")]
+UrlOption = Annotated[str | None, typer.Option("--teacher-url", help="an OpenAI-compatible endpoint")]
+ModelOption = Annotated[
+    str, typer.Option("--teacher-model", help="the model's name at the endpoint; with vllm a folder or hub id")
+]
+EngineOption = Annotated[
+    Literal["openai", "vllm"],
+    typer.Option("--teacher-engine", help="an endpoint, or vLLM in this process, without a port"),
+]
 KeyOption = Annotated[str, typer.Option("--key-variable", help="environment variable that holds the API key")]
 InFlightOption = Annotated[int, typer.Option("--in-flight", min=1, help="most requests at once")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="seconds one attempt may take")]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from alignvec.data.synthesis.records import Rejected
-from alignvec.data.teacher.client import NoAnswerError
+from alignvec.data.teacher.answering import NoAnswerError
 from alignvec.data.teacher.request import Answer
 
 Fault = tuple[str, str]

@@ -15,18 +15,21 @@ from alignvec.data.schema import SPLITS, PreferenceRow
 from alignvec.data.synthesis.job import Job, Progress, Stage
 from alignvec.data.synthesis.outputs import Outputs, records_in
 from alignvec.data.synthesis.personas import chosen, invented
-from alignvec.data.synthesis.plan import held, keep_plan
+from alignvec.data.synthesis.plan import keep_plan
 from alignvec.data.synthesis.queries import queries_of
 from alignvec.data.synthesis.records import STAGE_OF, Persona, Query, Rejected, read_records
 from alignvec.data.synthesis.replies import rows_of
 from alignvec.data.synthesis.report import BuildReport, Spending, Tally
 from alignvec.data.synthesis.settings import Expected, expected
 from alignvec.data.synthesis.workplace import Workplace
+from alignvec.data.teacher.answering import Answering
+from alignvec.data.teacher.batched import BatchedTeacher, InProcess
 from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.data.teacher.client import Teacher
+from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.errors import BudgetError, DataError, TeacherError
-from alignvec.files import write_text
+from alignvec.files import held, write_text
 
 TICK = 0.5
 """Seconds between looks at the progress while nothing is finished."""
@@ -109,7 +112,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         cache = stack.enter_context(AnswerCache(job.out / "answers.sqlite"))
         budget = Budget(job.prices, job.limits, cache.tokens())
-        endpoints = [await stack.enter_async_context(Teacher(job.endpoint, cache, budget))]
+        endpoints: list[Answering] = [await stack.enter_async_context(_opened(job.endpoint, cache, budget))]
         if job.judge_endpoint is not None:
             endpoints.append(await stack.enter_async_context(Teacher(job.judge_endpoint, cache, budget)))
         judge = endpoints[-1] if job.settings.judge else None
@@ -159,6 +162,10 @@ async def _run(
             seconds=round(done.seconds, 3),
         )
     return _report(job, tally, spending, stop, before), stop
+
+
+def _opened(place: Endpoint | InProcess, cache: AnswerCache, budget: Budget) -> Answering:
+    return Teacher(place, cache, budget) if isinstance(place, Endpoint) else BatchedTeacher(place, cache, budget)
 
 
 async def _drain(job: Job, work: Workplace, counted: Callable[..., AsyncIterator[Any]]) -> None:

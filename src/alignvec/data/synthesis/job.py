@@ -7,6 +7,7 @@ from typing import Literal
 
 from alignvec.data.schema import PersonaSource
 from alignvec.data.synthesis.settings import BuildSettings
+from alignvec.data.teacher.batched import InProcess
 from alignvec.data.teacher.budget import Limits, Prices
 from alignvec.data.teacher.endpoint import Endpoint
 
@@ -37,7 +38,7 @@ class Job:
         settings: what the data is made of.
         out: folder of the build.
         personas: how many personas.
-        endpoint: where the teacher is.
+        endpoint: where the teacher is, behind a URL or in this process.
         judge_endpoint: where the judge is; None if it is where the teacher is.
         choice: personas that exist already; None to invent them.
         stages: the steps to do; an earlier step's result is read from the folder.
@@ -49,7 +50,7 @@ class Job:
     settings: BuildSettings
     out: Path
     personas: int
-    endpoint: Endpoint
+    endpoint: Endpoint | InProcess
     judge_endpoint: Endpoint | None = None
     choice: PersonaChoice | None = None
     stages: tuple[Stage, ...] = STAGES

@@ -2,19 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from alignvec.data.built import PLAN
 from alignvec.data.schema import PersonaSource
 from alignvec.data.synthesis.outputs import records_in
 from alignvec.data.synthesis.settings import BuildSettings
 from alignvec.errors import DataError
-from alignvec.files import storage_errors, write_text
+from alignvec.files import write_text
 
 _COMMON = ("domain.name", "domain.description", "domain.language", "teacher", "seed", "retries")
 DEPENDS_ON = {
@@ -23,27 +20,6 @@ DEPENDS_ON = {
     "rows": (*_COMMON, "domain.levels", "prompts.reply", "prompts.judge", "judge", "reply_sampling"),
 }
 """What each stage's texts depend on, besides the stage before it."""
-
-
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Keep the folder of a build to this process.
-
-    Raises:
-        DataError: if another process builds there.
-        StorageError: if it cannot be made.
-    """
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise DataError(f"another process builds in {out}; wait for it, or choose another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def keep_plan(out: Path, settings: BuildSettings, stages: Sequence[str], source: PersonaSource | None) -> None:

@@ -7,7 +7,7 @@ from alignvec.data.schema import Sampling
 from alignvec.data.synthesis.prompts import Messages, Step
 from alignvec.data.synthesis.records import Rejected
 from alignvec.data.synthesis.settings import BuildSettings
-from alignvec.data.teacher.client import Teacher
+from alignvec.data.teacher.answering import Answering
 from alignvec.data.teacher.request import Answer, Request, derived_seed
 
 URGENCY: dict[Step, int] = {"judge": 0, "reply": 1, "query": 2, "persona": 3}
@@ -27,8 +27,8 @@ class Workplace:
     """
 
     settings: BuildSettings
-    teacher: Teacher
-    judge: Teacher | None
+    teacher: Answering
+    judge: Answering | None
     window: int
     reject: Callable[[Rejected], None]
 

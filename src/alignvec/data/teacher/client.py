@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 
 import httpx2
 import openai
 
+from alignvec.data.teacher.answering import Answering, NoAnswerError
 from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
-from alignvec.data.teacher.completion import UnusableError, read_completion
+from alignvec.data.teacher.completion import Completion, UnusableError, read_completion
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.pace import Pace, backoff
 from alignvec.data.teacher.request import Answer, Request
@@ -26,39 +26,36 @@ PATIENCE = 1800.0
 """Seconds that a request may be turned away for rate limits before the run is stopped."""
 
 
-class NoAnswerError(AlignvecError):
-    """One request got no answer for a reason of its own, or after all attempts; others may."""
+Check = Callable[[Request, Completion], None]
+"""Raises what is wrong with an answer that is a completion, but not one to this request."""
 
 
-class Teacher:
+class Teacher(Answering):
     """Asks an endpoint, through a cache and within a budget.
 
     Attributes:
-        budget: limits, and what was spent.
-        requests: answers that came over the network.
-        cached: answers that were in the cache.
         retries: cause to the number of attempts that failed of it.
 
     Args:
         endpoint: where and how.
         cache: answers that are there already, and where new ones go.
         budget: what it may cost.
+        check: looks at every answer before it is kept.
 
     Raises:
         ConfigError: if the endpoint's URL or key is none.
     """
 
-    def __init__(self, endpoint: Endpoint, cache: AnswerCache, budget: Budget) -> None:
-        self.budget = budget
-        self.requests = 0
-        self.cached = 0
-        self.retries: Counter[str] = Counter()
+    def __init__(
+        self, endpoint: Endpoint, cache: AnswerCache, budget: Budget, *, check: Check = lambda *_: None
+    ) -> None:
+        super().__init__(cache, budget)
         self._endpoint = endpoint
-        self._cache = cache
+        self._check = check
         self._pace = Pace()
         self._slots = Slots(endpoint.in_flight)
-        self._asked: dict[str, asyncio.Event] = {}
         self._failed_in_a_row = 0
+        self._stopped: TeacherError | None = None
         self._client = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.key,
@@ -74,38 +71,16 @@ class Teacher:
         """Seconds that the endpoint's limits still hold all requests back."""
         return self._pace.left
 
-    async def __aenter__(self) -> "Teacher":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
-    async def ask(self, request: Request, urgency: Urgency = (0, "")) -> Answer:
-        """The answer to a request, from the cache or the endpoint; kept before it is returned.
-
-        Args:
-            request: what to ask.
-            urgency: which of the requests that wait goes out first.
-
-        Raises:
-            NoAnswerError: if the endpoint refuses this request, or fails it at every attempt.
-            TeacherError: if the endpoint refuses all requests, cannot be reached, or fails many in a row.
-            BudgetError: if the answer might exceed the budget.
-        """
-        key = request.key
-        while (asked := self._asked.get(key)) is not None:
-            await asked.wait()
-        if (known := self._cache.get(request)) is not None:
-            self.cached += 1
-            return known
-        self._asked[key] = asyncio.Event()
+    async def _fresh(self, request: Request, urgency: Urgency) -> Answer:
         try:
             answer = await self._insist(request, urgency)
-        finally:
-            self._asked.pop(key).set()
-        self.requests += 1
+        except TeacherError as error:  # it would meet those that wait as well, and be paid for
+            self._stopped = error
+            raise
         self._failed_in_a_row = 0
         return answer
 
@@ -116,10 +91,11 @@ class Teacher:
                 await asyncio.sleep(backoff(failed))
             async with self._slots.held(urgency), self.budget.reserved(request):
                 await self._pace.ready()
+                if self._stopped is not None:
+                    raise self._stopped
                 answer = await self._attempt(request)
                 if isinstance(answer, Answer):
-                    self._cache.put(request, answer)
-                    self.budget.charge(answer)
+                    self._keep(request, answer)
                     self._slots.widen()
                     return answer
             fault = answer
@@ -177,6 +153,7 @@ class Teacher:
                 if len(content) > LARGEST_ANSWER:
                     raise UnusableError("endless answer")
         completion = read_completion(bytes(content))
+        self._check(request, completion)
         text, usage = completion.text, completion.usage
         prompt, said = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
         return Answer(

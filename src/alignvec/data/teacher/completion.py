@@ -32,11 +32,16 @@ class _Usage(BaseModel):
 
 
 class Completion(BaseModel):
-    """What is used of a chat completion; everything else in it is passed over."""
+    """What is used of a chat completion; everything else in it is passed over.
+
+    Attributes:
+        alignment: what a server with knobs says of those that it applied.
+    """
 
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
+    alignment: Any = None
 
     @property
     def text(self) -> str:

@@ -17,6 +17,8 @@ class Request:
         top_p: nucleus.
         max_tokens: longest answer, in tokens.
         seed: the endpoint's sampling seed; requests that differ in it alone are different requests.
+        repetition_penalty: an extension that not every endpoint knows; None: not sent.
+        knobs: alignment vectors as (name, coefficient), for an endpoint that can turn them; None: not sent.
     """
 
     model: str
@@ -25,18 +27,30 @@ class Request:
     top_p: float
     max_tokens: int
     seed: int
+    repetition_penalty: float | None = None
+    knobs: tuple[tuple[str, float], ...] | None = None
+
+    @property
+    def chat(self) -> list[dict[str, str]]:
+        """The messages as a chat template takes them."""
+        return [{"role": role, "content": content} for role, content in self.messages]
 
     @property
     def body(self) -> dict[str, Any]:
         """The request as the endpoint gets it."""
-        return {
+        body: dict[str, Any] = {
             "model": self.model,
-            "messages": [{"role": role, "content": content} for role, content in self.messages],
+            "messages": self.chat,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
         }
+        if self.repetition_penalty is not None:
+            body["repetition_penalty"] = self.repetition_penalty
+        if self.knobs is not None:
+            body["alignment"] = dict(self.knobs)
+        return body
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from alignvec.engines.vllm.gate import Gates
 from alignvec.engines.vllm.plan import PLAN, XARG, Way
 from alignvec.engines.vllm.plugin import register
 from alignvec.engines.vllm.prepare import make_plan, on_cpu, require_vllm
+from alignvec.errors import DataError
 from alignvec.steer.knobs import Knobs, check_knobs, format_knobs
 from alignvec.steer.model import Continuation
 from alignvec.steer.sampling import Sampling
@@ -86,10 +87,14 @@ class OfflineEngine:
 
         Raises:
             KnobError: if a name is unknown or a coefficient is not finite.
+            DataError: if vLLM refuses a chat, as one that is too long.
         """
         each = [sampling] * len(chats) if isinstance(sampling, Sampling) else sampling
         params, requests = self.asked(knobs, [_parameters(one) for one in each])
-        outputs = self.model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
+        try:
+            outputs = self.model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)
+        except ValueError as error:
+            raise DataError(f"vLLM refuses a chat: {error}") from error
         for folder in self._composer.retire().values() if self._composer else ():
             shutil.rmtree(folder, ignore_errors=True)
         ends = [output.outputs[0] for output in outputs]

@@ -63,6 +63,7 @@ def told_alignment(
             "percent_curve": [list(point) for point in scale.curve],
             **cards[name].model_dump(mode="json", include={"measured", "calibration", "spillover"}),
             "licence": cards[name].licence,
+            "files": cards[name].files,
         }
         for name, scale in scales.items()
     ]
