@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from alignvec import processes
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -30,7 +32,13 @@ def bar() -> "Progress":
 
 @contextmanager
 def progress() -> Iterator[Advance]:
-    """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`."""
+    """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`.
+
+    Of several processes only the main one tells.
+    """
+    if not processes.is_main():
+        yield lambda *_: None
+        return
     bars = bar()
     if not bars.console.is_terminal:
         lines = _Lines()

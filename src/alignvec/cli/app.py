@@ -22,6 +22,7 @@ from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
 from alignvec.cli.key import key
+from alignvec.cli.launched import one_voice, share_or_leave
 from alignvec.cli.lm_eval import lm_eval
 from alignvec.cli.merge import merge
 from alignvec.cli.pull import pull
@@ -45,6 +46,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    callback=share_or_leave,
 )
 STOPPED = "stopped; the same command goes on where it can"
 MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
@@ -60,7 +62,8 @@ app.add_typer(data, name="data")
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
-        app()
+        with one_voice():
+            app()
     except AlignvecError as error:
         print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
