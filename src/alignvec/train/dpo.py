@@ -11,12 +11,13 @@ import torch
 from datasets import Dataset
 from transformers.trainer import TRAINER_STATE_NAME
 
-from alignvec import models
+from alignvec import models, processes
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import ConfigError
 from alignvec.files import storage_errors, write_text
 from alignvec.logprobs import EncodedReplies, encode_replies, pack, reply_logprobs
 from alignvec.provenance import provenance
+from alignvec.train.batches import own_accumulation
 from alignvec.train.config import TrainConfig
 from alignvec.train.keep import encode_keep, recipe_rows
 from alignvec.train.listwise import ListwiseCollator, ListwiseDPOTrainer
@@ -33,6 +34,7 @@ STARTED = "recipe.json"
 def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     """Train one side (`positive` or `negative`) and return the folder of the result.
 
+    Several processes split each optimiser step, and which number of them goes on from a checkpoint is all the same.
     The folder `out` gets `model/` (a PEFT adapter, or all weights with `full`), `run.json` (resolved config, versions,
     seed, metrics by step) and `training.png`. Killed at any point, the same call goes on from the last checkpoint;
     finished, it returns at once.
@@ -40,11 +42,12 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     Raises:
         DataError: if the data or keep rows cannot be used, or a query with its reply does not fit `max_length`.
         VectorError: if the vector to start from does not fit.
-        ConfigError: if `out` holds a run of another recipe.
+        ConfigError: if `out` holds a run of another recipe, or the processes cannot split a step evenly.
     """
     from alignvec.train.plot import plot_training
 
     result = out / "model"
+    own_accumulation(config.accumulate)
     groups = ordered_rows(config, side)
     hashes = [sha256(path) for path in data_files(config)]
     keep = recipe_rows(config)
@@ -74,16 +77,18 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     load_factors(trainer.model, start)
     write_text(out / STARTED, json.dumps(record, indent=1))
     progress = TrainingProgress()
-    trainer.add_callback(progress)
+    if processes.is_main():
+        trainer.add_callback(progress)
     trainer.add_callback(StepClock())
     with storage_errors(out):
-        checkpoint = _last_checkpoint(out / "checkpoints")
+        checkpoint = processes.on_main(lambda: _last_checkpoint(out / "checkpoints"))
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         finally:
             progress.close()
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-        trained.save_pretrained(result)
+        if processes.is_main():
+            trained.save_pretrained(result)
     tokens = sum(row.packed_length for rows in encoded for row in rows)
     history = trainer.state.log_history
     record |= {
@@ -92,24 +97,28 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
         "tokens_a_pass": tokens,
         "tokens": round(tokens * config.epochs),
         "steps": trainer.state.global_step,
+        "processes": processes.count(),
         "seconds": seconds_of(history),
         "provenance": provenance().model_dump(),
         "history": history,
     }
-    write_text(out / "run.json", json.dumps(record, indent=1))
     plot_training(record, out / "training.png")
+    write_text(out / "run.json", json.dumps(record, indent=1))
+    processes.gather(None)  # written
     return result
 
 
 def score_base(base: models.BaseModel, encoded: Sequence[EncodedReplies], batch_size: int) -> list[list[float]]:
-    """Summed log-probability of every reply under the base, [rows, replies], in nats."""
-    scores: list[list[float]] = []
+    """Summed log-probability of every reply under the base, [rows, replies], in nats; processes split the batches."""
+    starts = range(0, len(encoded), batch_size)
+    own: dict[int, list[list[float]]] = {}
     with torch.no_grad():
-        for start in track(range(0, len(encoded), batch_size), "reference log-probabilities"):
+        for start in track(processes.share(starts), "reference log-probabilities"):
             rows = encoded[start : start + batch_size]
             batch = pack(rows, pad_id=base.tokenizer.pad_token_id, dtype=base.model.dtype, device=base.device)
-            scores += reply_logprobs(base.model, batch).tolist()
-    return scores
+            own[start] = reply_logprobs(base.model, batch).tolist()
+    found = {start: scores for of_one in processes.gather(own) for start, scores in of_one.items()}
+    return [scores for start in starts for scores in found[start]]
 
 
 def _encode(base: models.BaseModel, row: PreferenceRow, levels: Sequence[str], limit: int) -> EncodedReplies:
@@ -146,7 +155,7 @@ def _trainer(
     arguments = DPOConfig(
         output_dir=str(out / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulate,
+        gradient_accumulation_steps=own_accumulation(config.accumulate),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
@@ -168,6 +177,7 @@ def _trainer(
         disable_tqdm=True,
         dataloader_pin_memory=False,
         use_cpu=base.device.type == "cpu",
+        ddp_find_unused_parameters=False,
     )
     adapter = None
     if not config.full:
