@@ -16,6 +16,7 @@ from alignvec.cli.convert import convert
 from alignvec.cli.data.app import app as data
 from alignvec.cli.demo import demo
 from alignvec.cli.disentangle import disentangle
+from alignvec.cli.estimate import estimate
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.inspect import inspect
@@ -49,7 +50,7 @@ app = typer.Typer(
     callback=share_or_leave,
 )
 STOPPED = "stopped; the same command goes on where it can"
-MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
+MAKE = (train, estimate, keep, extract, disentangle, compress, merge, export, convert)
 MEASURE = (sweep, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve)
