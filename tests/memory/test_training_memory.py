@@ -89,7 +89,7 @@ def test_activations_are_what_autograd_keeps(tmp_path: Path, rank: int | None, d
     short, long = 100, 228
     grown = kept_bytes(folder, rank, dtype, long) - kept_bytes(folder, rank, dtype, short)
     grown -= square(long) - square(short)
-    assert estimated(long) - estimated(short) == pytest.approx(grown, rel=0.05)
+    assert estimated(long) - estimated(short) == pytest.approx(grown, rel=0.1)
 
 
 def test_sharding_divides_what_zero_says_it_does() -> None:
