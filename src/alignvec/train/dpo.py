@@ -1,6 +1,7 @@
 """Training one side of a vector with DPO, resumable, with everything that made it stored beside it."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from alignvec.train.batches import own_accumulation
 from alignvec.train.config import TrainConfig
 from alignvec.train.keep import encode_keep, recipe_rows
 from alignvec.train.listwise import ListwiseCollator, ListwiseDPOTrainer
+from alignvec.train.memory import launched_strategy
 from alignvec.train.progress import StepClock, TrainingProgress, seconds_of, track
 from alignvec.train.reference import cached_reference
 from alignvec.train.rows import data_files, ordered_rows
@@ -48,6 +50,12 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
 
     result = out / "model"
     own_accumulation(config.accumulate)
+    sharded = launched_strategy() in ("fsdp", "zero3")
+    if sharded and config.full:
+        raise ConfigError(
+            "all weights cannot be trained sharded, as the base's own scores need a second model; train factors (full: "
+            "false), or without FSDP and DeepSpeed"
+        )
     groups = ordered_rows(config, side)
     hashes = [sha256(path) for path in data_files(config)]
     keep = recipe_rows(config)
@@ -61,7 +69,7 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     }
     if _begun(out, record) and (out / "run.json").is_file():
         return result
-    base = models.load(config.base, dtype=config.dtype)
+    base = models.load(config.base, dtype=config.dtype, device="cpu" if sharded else None)
     limit = min(config.max_length, base.context_length)
     encoded, pairs = [], []
     for group in groups:
@@ -72,8 +80,9 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     if kept:
         encoded.append(kept)
         pairs.append([(0, 1)])
-    columns = _columns(config, base, encoded, pairs)
+    columns = _columns(config, base, encoded, pairs, scored=not sharded)
     trainer = _trainer(config, base, columns, out)
+    trainer.reference_beside = sharded  # no process could score with the whole model
     load_factors(trainer.model, start)
     write_text(out / STARTED, json.dumps(record, indent=1))
     progress = TrainingProgress()
@@ -82,13 +91,15 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
     trainer.add_callback(StepClock())
     with storage_errors(out):
         checkpoint = processes.on_main(lambda: _last_checkpoint(out / "checkpoints"))
+        _require_layout(checkpoint)
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         finally:
             progress.close()
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
         if processes.is_main():
-            trained.save_pretrained(result)
+            trained.save_pretrained(result, state_dict=state)
     tokens = sum(row.packed_length for rows in encoded for row in rows)
     history = trainer.state.log_history
     record |= {
@@ -130,11 +141,19 @@ def _columns(
     base: models.BaseModel,
     encoded: Sequence[list[EncodedReplies]],
     pairs: Sequence[list[tuple[int, int]]],
+    *,
+    scored: bool,
 ) -> dict[str, list[Any]]:
-    """Columns of the dataset for groups of rows, each with one number of replies and the same pairs of them."""
+    """Columns of the dataset for groups of rows, each with one number of replies and the same pairs of them.
+
+    Args:
+        scored: whether the base scores the replies; else the reference is no number.
+    """
     columns: dict[str, list[Any]] = {"prompt": [], "replies": [], "reference": [], "pairs": []}
     for rows, own in zip(encoded, pairs, strict=True):
-        reference = cached_reference(base, rows, partial(score_base, base, rows, config.batch_size))
+        reference = [[math.nan] * len(row.replies) for row in rows]
+        if scored:
+            reference = cached_reference(base, rows, partial(score_base, base, rows, config.batch_size))
         columns["prompt"] += [row.prompt for row in rows]
         columns["replies"] += [row.replies for row in rows]
         columns["reference"] += [list(scores) for scores in reference]
@@ -176,7 +195,7 @@ def _trainer(
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        use_cpu=base.device.type == "cpu",
+        use_cpu=torch.device(processes.own_device()).type == "cpu",
         ddp_find_unused_parameters=False,
     )
     adapter = None
@@ -234,3 +253,17 @@ def _last_checkpoint(folder: Path) -> str | None:
         else:
             whole[int(checkpoint.name.removeprefix("checkpoint-"))] = str(checkpoint)
     return whole[max(whole)] if whole else None
+
+
+def _require_layout(checkpoint: str | None) -> None:
+    """Refuse a checkpoint that holds the weights in another way than this launch does."""
+    strategy = launched_strategy()
+    own = strategy if strategy in ("fsdp", "zero3") else "whole"
+    if checkpoint is not None:
+        parts = {path.name.rstrip("0123456789") for path in Path(checkpoint).iterdir()}
+        found = "fsdp" if "pytorch_model_fsdp_" in parts else "zero3" if "global_step" in parts else "whole"
+        if found != own:
+            raise ConfigError(
+                f"{checkpoint} holds {found} weights and this launch {own} ones; go on with the launch that began the "
+                "run (in any number of processes), or delete the checkpoint to train again"
+            )

@@ -55,7 +55,12 @@ class ListwiseDPOTrainer(DPOTrainer):
     Takes the arguments of `DPOTrainer`; the data collator must be a `ListwiseCollator` and the dataset must have
     columns prompt, replies, reference (summed log-probabilities under the base) and pairs ((chosen, rejected) indices
     into the row's replies).
+
+    Attributes:
+        reference_beside: compute the reference in each step, with the factors off, instead of taking the dataset's.
     """
+
+    reference_beside = False
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -90,6 +95,9 @@ class ListwiseDPOTrainer(DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool) -> torch.Tensor:
         reference, pairs, share = (inputs.pop(name) for name in ("reference", "pairs", "share"))
         batch = PackedBatch(**inputs)
+        if self.reference_beside:
+            with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+                reference = reply_logprobs(model, batch)
         scores = reply_logprobs(model, batch)
         weights = dict(zip(self.loss_types, self.loss_weights, strict=True))
         loss = share * preference_loss(scores, reference, batch.counts, pairs, weights, self.beta)
