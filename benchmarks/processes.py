@@ -2,7 +2,7 @@
 
 Every round scores the same rows at the same settings with one process of one thread, two processes of one thread each
 (`accelerate launch`, gloo) and one process of two threads, in turn. The clock runs over scoring and gathering alone: a
-process says how long that took it, after a first batch that warms up, and the slowest counts. Ends in one JSON line;
+process says how long that took it, after a first row that warms up, and the slowest counts. Ends in one JSON line;
 ratios are medians over rounds of rows a second, so that a busy machine slows all three.
 """
 
@@ -80,13 +80,16 @@ def work(arguments: argparse.Namespace) -> None:
     from alignvec.data.load import levels_of, load_rows, shipped_file
     from alignvec.evaluate.journal import Journal
     from alignvec.evaluate.preference import score_levels
+    from alignvec.logprobs import encode_replies
     from alignvec.steer.loading import VECTORS, load_knobbed
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = load_knobbed("demo", [VECTORS / "medical"])
     rows = load_rows(shipped_file("medical"))[: arguments.rows]
     settings = [{"medical": (i + 1) / arguments.settings} for i in range(arguments.settings)]
-    score_levels(model, rows[: processes.count()], levels_of(rows), [], journal=Journal())
+    first = rows[0]
+    replies = encode_replies(model.base.tokenizer, first.query, list(first.responses.values()), max_length=1024)
+    model.score([replies], settings[0])
     processes.gather(None)
     start = time.perf_counter()
     score_levels(model, rows, levels_of(rows), settings, journal=Journal())

@@ -64,7 +64,7 @@ def gather(value: T) -> list[T]:
     _joined()
     from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
-    with _others_alive():
+    with others_alive():
         found: list[T] = gather_object([value])
     return found
 
@@ -81,10 +81,29 @@ def on_main(function: Callable[[], T]) -> T:
     from accelerate.utils import broadcast_object_list
 
     found: list[Any] = [function() if is_main() else None]
-    with _others_alive():
+    with others_alive():
         broadcast_object_list(found)
     result: T = found[0]
     return result
+
+
+@contextmanager
+def others_alive() -> Iterator[None]:
+    """Tell a broken connection in the block as what it means.
+
+    Raises:
+        ProcessError: if another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed import DistError  # type: ignore[attr-defined]
+
+        if not (isinstance(error, DistError) or "gloo/transport" in str(error)):
+            raise
+        raise ProcessError(
+            f"another of the {count()} processes has ended; start the same command again, it goes on where it was"
+        ) from error
 
 
 def first_to_fail() -> bool:
@@ -115,13 +134,3 @@ def _joined() -> Any:
 
     cpu = bool(os.environ.get("ACCELERATE_USE_CPU") in ("true", "True", "1")) or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=PATIENCE)
-
-
-@contextmanager
-def _others_alive() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # what torch.distributed raises when a connection breaks
-        raise ProcessError(
-            f"another of the {count()} processes has ended; start the same command again, it goes on where it was"
-        ) from error

@@ -93,7 +93,8 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
         checkpoint = processes.on_main(lambda: _last_checkpoint(out / "checkpoints"))
         _require_layout(checkpoint)
         try:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            with processes.others_alive():
+                trainer.train(resume_from_checkpoint=checkpoint)
         finally:
             progress.close()
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
