@@ -97,7 +97,7 @@ def others_alive() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        from torch.distributed import DistError  # type: ignore[attr-defined]
+        from torch.distributed import DistError
 
         if not (isinstance(error, DistError) or "gloo/transport" in str(error)):
             raise
@@ -132,5 +132,5 @@ def _joined() -> Any:
         ) from None
     import torch
 
-    cpu = bool(os.environ.get("ACCELERATE_USE_CPU") in ("true", "True", "1")) or not torch.accelerator.is_available()
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1") or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=PATIENCE)
