@@ -13,6 +13,8 @@ import psutil
 import pytest
 from running import Command
 
+from alignvec.cli.app import app
+from alignvec.cli.launched import SHARED
 from alignvec.vectors.store import save_vector
 
 CONFIGS = Path(__file__).parents[2] / "configs/accelerate"
@@ -115,3 +117,9 @@ def test_configs_are_what_accelerate_takes(path: Path) -> None:
         assert arguments.fsdp_version == 2 and arguments.fsdp_activation_checkpointing
     if arguments.use_deepspeed:
         assert arguments.zero_stage == 3 and arguments.zero3_init_flag
+
+
+def test_every_command_that_is_split_is_there() -> None:
+    from typer.main import get_command
+
+    assert SHARED <= set(get_command(app).commands)  # type: ignore[attr-defined]
