@@ -35,3 +35,7 @@ class TeacherError(AlignvecError):
 
 class BudgetError(AlignvecError):
     """The budget is used up; answers so far are kept."""
+
+
+class ProcessError(AlignvecError):
+    """Another of the processes at one command has ended."""

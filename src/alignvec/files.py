@@ -1,18 +1,26 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it.
+
+Of several processes only the main one writes; the others' calls leave nothing behind.
+"""
 
 import errno
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from alignvec import processes
 from alignvec.errors import DataError, StorageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _REASONS = {
     errno.ENOSPC: "no space left on the device; free some space",
@@ -62,7 +70,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with storage_errors(path):
             staging.chmod(0o755)
             yield staging
-            put_in_place(staging, path)
+            if processes.is_main():
+                put_in_place(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -88,12 +97,27 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: if the place cannot be written.
     """
+    _write(path, lambda stream: stream.write(text.encode()))
+
+
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Write a picture to `path`, in the format of its ending, atomically.
+
+    Raises:
+        StorageError: if the place cannot be written.
+    """
+    _write(path, lambda stream: figure.savefig(stream, dpi=130, format=path.suffix.removeprefix(".")))
+
+
+def _write(path: Path, content: Callable[[IO[bytes]], object]) -> None:
+    if not processes.is_main():
+        return
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                content(stream)
             Path(name).chmod(0o644)
             Path(name).replace(path)
         finally:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignvec import processes
 from alignvec.errors import ModelError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
     Args:
         name: a local folder, a hub id, or `demo`.
         dtype: one of `DTYPES`.
-        device: a torch device; default CUDA where there is one, else the CPU.
+        device: a torch device; default CUDA where there is one (of several processes, each its own), else the CPU.
 
     Raises:
         ModelError: if the model cannot be found or loaded, or its tokenizer has no chat template.
@@ -111,7 +112,7 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     try:
-        model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        model.to(torch.device(device or processes.own_device()))
     except (RuntimeError, AssertionError) as error:
         cause = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot put the model on device {device!r}: {cause}; check --device") from error

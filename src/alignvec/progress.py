@@ -9,6 +9,8 @@ from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from alignvec import processes
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -41,9 +43,14 @@ def bar(*, rate: bool = False) -> "Progress":
 def progress(*, rate: bool = False) -> Iterator[Advance]:
     """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`.
 
+    Of several processes only the main one tells.
+
     Args:
         rate: tell rate and time left too; what the first call of a stage reports was done before it.
     """
+    if not processes.is_main():
+        yield lambda *_: None
+        return
     bars = bar(rate=rate)
     if not bars.console.is_terminal:
         lines = _Lines(rate=rate)

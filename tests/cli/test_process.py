@@ -27,7 +27,7 @@ COMMANDS = (
         "pull",
         "push",
     ),
-    *("train", "keep", "extract", "disentangle", "compress", "merge", "export", "convert"),
+    *("train", "estimate", "keep", "extract", "disentangle", "compress", "merge", "export", "convert"),
     *("data build", "data personas", "data queries", "data replies", "data check", "data review", "data agreement"),
     *("data review-export", "data review-import", "data split", "data card", "data import"),
 )

@@ -16,6 +16,7 @@ from alignvec.cli.convert import convert
 from alignvec.cli.data.app import app as data
 from alignvec.cli.demo import demo
 from alignvec.cli.disentangle import disentangle
+from alignvec.cli.estimate import estimate
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.generate import generate
@@ -23,6 +24,7 @@ from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
 from alignvec.cli.key import key
+from alignvec.cli.launched import one_voice, share_or_leave
 from alignvec.cli.level_rates import level_rates
 from alignvec.cli.llama_request import llama_request
 from alignvec.cli.lm_eval import lm_eval
@@ -48,11 +50,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    callback=share_or_leave,
 )
 STOPPED = "stopped; the same command goes on where it can"
-MAKE = (train, keep, extract, disentangle, compress, merge, export, convert)
 SCALE = (generate, level_rates)
 MEASURE = (sweep, *SCALE, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
+MAKE = (train, estimate, keep, extract, disentangle, compress, merge, export, convert)
 USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
 SERVE = (serve, key, bench_serve, llama_request)
 for command in (*USE, *SERVE, *MAKE):
@@ -64,7 +67,8 @@ app.add_typer(data, name="data")
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
-        app()
+        with one_voice():
+            app()
     except AlignvecError as error:
         print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -31,7 +31,8 @@ def train(
 ) -> None:
     """Train the sides of a vector with DPO, subtract the base, and save the vector to OUT/vector.
 
-    Killed at any point, the same command goes on from the last checkpoint.
+    Killed at any point, the same command goes on from the last checkpoint. How much memory it will take is estimated
+    first.
     """
     from alignvec.train.config import load_recipe
 
@@ -49,10 +50,15 @@ def train(
     )
     import torch
 
+    from alignvec.train.memory import recipe_memory
     from alignvec.train.vector import train_vector
 
+    memory = recipe_memory(config)
+    typer.echo(memory.told(), err=True)
     folder = train_vector(config, out, dtype=getattr(torch, storage) if storage else None)
     if json:
-        print_json({"vector": str(folder), "config": config.model_dump(mode="json")})
+        print_json(
+            {"vector": str(folder), "config": config.model_dump(mode="json"), "memory": memory.model_dump(mode="json")}
+        )
     else:
         typer.echo(f"vector: {folder}\ntry it: alignvec ask '...' --vectors {folder} --knob {config.name}=1")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.evaluate.judged import Judged
@@ -45,6 +45,4 @@ def plot_agreement(result: "Judged", path: Path) -> None:
     axis.set_xlabel("agreement beyond chance, 95 % intervals", fontsize=8)
     axis.set_title("judges against judges", fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignvec.evaluate.plot import COLOURS, band
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.evaluate.capability_report import Capability
@@ -47,6 +47,4 @@ def plot_capability(result: "Capability", path: Path) -> None:
         axis.set_xlabel(f"λ of the {result.vector} knob", fontsize=8)
         axis.legend(frameon=False, fontsize=8)
     figure.suptitle(f"what the {result.vector} knob costs ({result.data})", fontsize=10)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

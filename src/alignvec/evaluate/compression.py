@@ -14,7 +14,7 @@ from alignvec.errors import StorageError
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores, Scores, score_levels
 from alignvec.evaluate.statistics import bootstrap_mean, bootstrap_rate
-from alignvec.files import storage_errors, write_text
+from alignvec.files import write_figure, write_text
 from alignvec.models import BaseModel as Base
 from alignvec.provenance import Provenance, provenance
 from alignvec.steer.model import KnobbedModel
@@ -285,9 +285,7 @@ def plot_forms(report: CompressionReport, path: Path) -> None:
         axis.axvline(1 / 16, color="0.85", linewidth=0.8, zorder=0)
         axis.set_xlabel("size, share of 16 bits an entry (line: 1/16)", fontsize=8)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8 if measured else 4)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 _MARKS = ("o", "s")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from alignvec import processes
 from alignvec.evaluate.journal import Journal
 from alignvec.steer.knobs import Knobs, Turn, as_asked, format_knobs
 from alignvec.steer.model import KnobbedModel
@@ -56,8 +57,9 @@ def generate_each(
 ) -> list[list[Any]]:
     """What a model says to every row at every setting, [settings][rows].
 
-    Rows of any setting share a batch, sorted by setting and query length, so that a batch ends at about one time. What
-    the journal has is not generated again; settings that are the same for a row share its reply.
+    Rows of any setting share a batch, sorted by setting and query length, so that a batch ends at about one time;
+    processes share out the batches. What the journal has is not generated again; settings that are the same for a row
+    share its reply.
 
     Args:
         ask: what is said to queries, each at its knobs, in one batch, as JSON values.
@@ -72,12 +74,13 @@ def generate_each(
     jobs = {reply_key(rows[i], cells[i]): (i, cells[i]) for cells in table for i in by_length}
     missing = [job for key, job in jobs.items() if key not in journal]
     advance(len(rows) * len(settings) - len(missing))
-    for start in range(0, len(missing), batch_size):
+    for start in processes.share(range(0, len(missing), batch_size)):
         batch = missing[start : start + batch_size]
         replies = ask([rows[i].query for i, _ in batch], [knobs for _, knobs in batch])
         for (i, knobs), reply in zip(batch, replies, strict=True):
             journal.add(reply_key(rows[i], knobs), reply)
         advance(len(batch))
+    advance(journal.exchange())
     return [[journal[reply_key(row, knobs)] for row, knobs in zip(rows, cells, strict=True)] for cells in table]
 
 

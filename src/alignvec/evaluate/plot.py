@@ -5,7 +5,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.evaluate.sweep import SweepResult
@@ -25,9 +25,7 @@ def plot_sweeps(results: Sequence["SweepResult"], path: Path) -> None:
     figure = Figure(figsize=(13, 3.6 * len(results)), layout="constrained")
     for result, axes in zip(results, figure.subplots(len(results), 3, squeeze=False), strict=True):
         _draw(result, axes)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def plot_sweep(result: "SweepResult", path: Path) -> None:

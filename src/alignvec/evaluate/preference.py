@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from alignvec import processes
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.statistics import bootstrap_mean, bootstrap_rate
@@ -132,7 +133,8 @@ def score_encoded(
 ) -> Scores:
     """Log-probabilities under the base, and then under every setting, [1 + settings, rows, replies], in nats.
 
-    Rows are sorted by length; settings share batches. What the journal has is not computed again.
+    Rows are sorted by length; settings share batches, and processes share out the batches. What the journal has is not
+    computed again.
 
     Args:
         ids: keys of the rows in the journal.
@@ -145,11 +147,12 @@ def score_encoded(
     open_jobs = {score_key(ids[i], knobs): (i, knobs) for i, knobs in jobs}  # λ = 0 is the base: once
     missing = [job for key, job in open_jobs.items() if key not in journal]
     advance(len(jobs) - len(missing))
-    for batch in _batches(missing, encoded):
+    for batch in processes.share(_batches(missing, encoded)):
         found = model.score([encoded[i] for i, _ in batch], [knobs for _, knobs in batch]).tolist()
         for (i, knobs), values in zip(batch, found, strict=True):
             journal.add(score_key(ids[i], knobs), values)
         advance(len(batch))
+    advance(journal.exchange())
     return np.array(
         [[journal[score_key(i, k)] for i, k in zip(ids, cells, strict=True)] for cells in table], np.float64
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignvec.evaluate.plot import COLOURS, band
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.steer.knobs import format_knobs
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def plot_safety(result: "Safety", path: Path) -> None:
                 axis.legend(frameon=False, fontsize=8)
     data = f"{result.data}, routed" if result.routed else result.data
     figure.suptitle(f"refusals by setting of {', '.join(result.vectors)} ({data})", fontsize=10)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _rows(result: "Safety") -> list[_Row]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.evaluate.spillover import Spillover
@@ -39,6 +39,4 @@ def plot_spillover(result: "Spillover", path: Path) -> None:
         axis.set_title(title, fontsize=10)
     figure.colorbar(image, ax=figure.axes, label="mean |change| of the rates, points", shrink=0.8)
     figure.suptitle(f"what a knob changes{', routed' if result.routed else ''} ({result.data})", fontsize=10)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

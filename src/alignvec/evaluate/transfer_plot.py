@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignvec.evaluate.transfer_kept import ORIGINS
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.vectors.strict import Interval
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def plot_transfers(results: Sequence["Transfer"], path: Path, *, stages: Sequenc
             if axis.get_legend_handles_labels()[0]:
                 axis.legend(frameon=False, fontsize=8, handlelength=3.5)
         _shares(kept, result.kept)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _levels(axis: Any, result: "Transfer") -> None:

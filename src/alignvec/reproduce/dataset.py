@@ -153,7 +153,7 @@ def plot_words(result: Dataset, path: Path) -> None:
     from matplotlib.figure import Figure
 
     from alignvec.evaluate.plot import COLOURS
-    from alignvec.files import storage_errors
+    from alignvec.files import write_figure
 
     levels = list(dict.fromkeys(w.level for one in result.files for w in one.words))
     figure = Figure(figsize=(7, 1.2 + 0.5 * len(result.files)), layout="constrained")
@@ -171,9 +171,7 @@ def plot_words(result: Dataset, path: Path) -> None:
     axis.set(xlabel="words of a reference reply (median and middle half)")
     axis.set_xlim(0, None)
     figure.legend(frameon=False, fontsize=8, ncols=len(levels), loc="outside lower center")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def median_interval(values: Sequence[float], personas: Sequence[str], *, seed: int = 0) -> Interval:

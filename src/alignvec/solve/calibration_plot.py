@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignvec.evaluate.plot import COLOURS
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.vectors.calibration import Calibration, Rising
 from alignvec.vectors.strict import Interval
 
@@ -33,9 +33,7 @@ def plot_calibration(name: str, found: Calibration, path: Path) -> None:
     for axis in (said, preferred, limits):
         axis.axvspan(*found.usable, color="0.94", zorder=0)
         axis.set_xlabel(f"λ of the {name} knob ({found.data}); shaded: usable", fontsize=8)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _rates(axis: Any, found: Calibration, meter: Meter) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignvec.evaluate.plot import COLOURS
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.solve.goals import REACHED
 from alignvec.solve.search import MOST, values_each
 from alignvec.solve.surface import Array
@@ -53,7 +53,7 @@ def plot_goals(goals: Sequence["SolvedGoal | CheckedGoal"], path: Path, *, title
     axis.set_xlabel(f"rate of the wanted level (red: goal not reached at {REACHED:g})")
     axis.set_title(title, fontsize=10)
     figure.legend(frameon=False, fontsize=8, ncols=len(domains), loc="outside lower center")
-    _write(figure, path)
+    write_figure(path, figure)
 
 
 def plot_pareto(behaviour: "Behaviour", rates: "Rates", goals: Sequence["SolvedGoal"], path: Path) -> None:
@@ -75,7 +75,7 @@ def plot_pareto(behaviour: "Behaviour", rates: "Rates", goals: Sequence["SolvedG
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, ncols=len(labels), loc="outside lower center")
     figure.suptitle("rates of the wanted levels: what two domains cost each other", fontsize=10)
-    _write(figure, path)
+    write_figure(path, figure)
 
 
 def _draw(axis: Any, behaviour: "Behaviour", cloud: Array, goal: "SolvedGoal", one: str, other: str) -> None:
@@ -102,9 +102,3 @@ def front(x: Array, y: Array) -> Any:
     highest = np.maximum.accumulate(y[order])
     kept = [0, *(i for i in range(1, len(order)) if y[order[i]] > highest[i - 1])]
     return order[kept][::-1]
-
-
-def _write(figure: Any, path: Path) -> None:
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 
 def plot_training(record: dict[str, Any], path: Path) -> None:
@@ -26,5 +26,4 @@ def plot_training(record: dict[str, Any], path: Path) -> None:
         right.plot(steps, [entry["margins_per_token"] for entry in history], color="#b3541e")
         right.set(title="margin, chosen over rejected", xlabel="optimiser step", ylabel="nats per token, against base")
         right.axhline(0, color="0.7", linewidth=0.8)
-    with storage_errors(path):
-        figure.savefig(path, dpi=120)
+    write_figure(path, figure)

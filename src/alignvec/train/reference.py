@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from alignvec import processes
 from alignvec.files import write_text
 from alignvec.logprobs import EncodedReplies
 from alignvec.models import BaseModel, cache_dir
@@ -19,16 +21,20 @@ def cached_reference(
     """
     scope = hashlib.sha256(f"{fingerprint(base.folder)} {base.model.dtype}".encode()).hexdigest()[:16]
     path = cache_dir() / "reference" / f"{scope}.json"
-    try:
-        known: dict[str, float] = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # not there yet, or damaged: computed again
-        known = {}
+    known = processes.on_main(lambda: _read(path))
     keys = [[_key(row.prompt, reply) for reply in row.replies] for row in encoded]
     if any(key not in known for row in keys for key in row):
         scores = compute()
         known |= {k: s for row, values in zip(keys, scores, strict=True) for k, s in zip(row, values, strict=True)}
         write_text(path, json.dumps(known))
     return [[known[key] for key in row] for row in keys]
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):  # not there yet, or damaged: computed again
+        return {}
 
 
 def _key(prompt: Sequence[int], reply: Sequence[int]) -> str:

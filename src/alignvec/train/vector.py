@@ -1,10 +1,12 @@
 """From a recipe to a vector: train its sides, subtract the base, combine them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from alignvec import processes
 from alignvec.data.pairs import parse_order
 from alignvec.provenance import versions
 from alignvec.train.config import TrainConfig
@@ -26,22 +28,8 @@ def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = 
     Raises:
         AlignvecError: see `train_side` and `extract`.
     """
-    one_sided = {}
-    for side, order in config.orders().items():
-        trained = train_side(config, side, out / side)
-        one_sided[side] = extract(
-            config.base,
-            str(trained),
-            name=config.name,
-            domain=None if config.goal else config.domain or config.name,
-            levels=() if config.goal else tuple(reversed(parse_order(config.order).levels)),
-            licence=config.licence,
-            settings=end_settings(config),
-            recipe={**_recorded(config), "side": side, "order": order},
-            versions=versions(),
-        )
-    vector = combine(config, one_sided)
-    save_vector(vector, out / "vector", dtype=dtype)
+    trained = {side: train_side(config, side, out / side) for side in config.orders()}
+    processes.on_main(lambda: _save(config, trained, out / "vector", dtype))
     return out / "vector"
 
 
@@ -72,6 +60,24 @@ def combine(config: TrainConfig, one_sided: dict[str, AlignmentVector]) -> Align
     vector = make(positive, one_sided["negative"])
     recipe = {**_recorded(config), "orders": config.orders()}
     return AlignmentVector(vector.card.model_copy(update={"recipe": recipe}), vector.positive, vector.negative)
+
+
+def _save(config: TrainConfig, trained: Mapping[str, Path], out: Path, dtype: torch.dtype | None) -> None:
+    one_sided = {
+        side: extract(
+            config.base,
+            str(trained[side]),
+            name=config.name,
+            domain=None if config.goal else config.domain or config.name,
+            levels=() if config.goal else tuple(reversed(parse_order(config.order).levels)),
+            licence=config.licence,
+            settings=end_settings(config),
+            recipe={**_recorded(config), "side": side, "order": order},
+            versions=versions(),
+        )
+        for side, order in config.orders().items()
+    }
+    save_vector(combine(config, one_sided), out, dtype=dtype)
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alignvec.evaluate.plot import COLOURS
 from alignvec.evaluate.sweep import Table
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.reproduce.cost.goal_cost import PAPER, WANTED, GoalCost
 
 COUNTS = (1, 3, 9, 27, 100)
@@ -95,6 +95,4 @@ def plot_goal_cost(result: GoalCost, path: Path) -> None:
     axis.set(xscale="log", yscale="log", xlabel="goals solved on one set of evaluations", ylabel="seconds a goal")
     axis.legend(frameon=False, fontsize=8)
     axis.set_title("cost of a multi-domain goal", fontsize=10)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignvec.evaluate.plot import COLOURS
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.reproduce.cost.ways import CLAIM
 
 if TYPE_CHECKING:
@@ -59,6 +59,4 @@ def plot_inference(result: "InferenceCost", path: Path) -> None:
     figure.suptitle(
         f"{result.domain}={result.level} asked for on {result.model}, {result.new_tokens} tokens a reply", fontsize=11
     )
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.reproduce.methods.methods_result import Comparison
@@ -50,9 +50,7 @@ def plot_methods(result: "Comparison", path: Path) -> None:
     if len(missing) < len(names):
         right.set_xlim(left=min(0.0, right.get_xlim()[0]))
     figure.suptitle(f"{len(result.goals)} goals of {len(result.domains)} domains ({result.data})", fontsize=10)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _ends(interval: "Interval") -> list[list[float]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignvec.evaluate.plot import COLOURS, band
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.reproduce.stages.capability import Capabilities
@@ -34,6 +34,4 @@ def plot_costs(found: "Capabilities", path: Path) -> None:
         axis.axvline(0, color="0.85", linewidth=0.8, zorder=0)
         axis.set_xlabel("λ")
     perplexity.legend(frameon=False, fontsize=8)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

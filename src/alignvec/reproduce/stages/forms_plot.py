@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alignvec.evaluate.plot import COLOURS, band
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 
 if TYPE_CHECKING:
     from alignvec.reproduce.stages.forms import Forms
@@ -44,6 +44,4 @@ def plot_forms(found: "Forms", path: Path, *, what: Literal["said", "preferred"]
                 axis.set_xlabel("λ")
         row[0].set_ylabel(f"{domain}\n{'level rate' if what == 'said' else 'preference rate'}")
     grid[0][0].legend(frameon=False, fontsize=8)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from alignvec.evaluate.plot import COLOURS
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.serve.load.outcome import Outcome
 
 
@@ -30,9 +30,7 @@ def plot_load(outcomes: Sequence[Outcome], path: Path, *, title: str = "") -> No
         curves.set_yscale("log")
         curves.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _draw_over_time(axis: Any, outcomes: Sequence[Outcome]) -> None:
