@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from running import Command, assert_told
 
 from alignvec.memory.shape import shape_of
@@ -24,3 +25,18 @@ def test_json_adds_up(command: Command) -> None:
 
 def test_an_unknown_model_is_refused(command: Command) -> None:
     assert_told(command("estimate", "--model", "./none"), "no model folder at ./none")
+
+
+def test_many_settings_are_a_table_and_in_the_json(command: Command) -> None:
+    done = command("estimate", "--model", "llama-3-70b", "--rank", 16, "--settings", "1,10000")
+    assert done.code == 0 and max(map(len, done.out.splitlines()[3:])) <= 80
+    assert [line.split()[:2] for line in done.out.splitlines()[-4:]] == [
+        ["10,000", way] for way in ("gate", "adapters", "merged", "prompt")
+    ]
+    found = json.loads(command("estimate", "--model", "mistral-7b", "--settings", "3", "--json").out)["settings"]
+    assert [one["way"] for one in found] == ["gate", "adapters", "merged", "prompt"] and found[0]["settings"] == 3
+
+
+@pytest.mark.parametrize("text", ["0", "many", "1,", "-3"])
+def test_numbers_of_settings_that_are_none_are_refused(command: Command, text: str) -> None:
+    assert_told(command("estimate", f"--settings={text}"), "must be whole numbers above 0")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from alignvec.cli.common import JsonOption, print_json
+from alignvec.cli.common import JsonOption, print_json, print_table
 
 
 def estimate(
@@ -30,10 +30,15 @@ def estimate(
     tokens: Annotated[
         int, typer.Option("--tokens", min=0, help="serving: tokens in the cache, of all requests")
     ] = 8192,
+    settings: Annotated[
+        str, typer.Option("--settings", help="numbers of different settings to hold, such as 1,10,10000")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Estimate the memory of training, in each process, and of serving, from a model's config alone."""
+    counts = _counts(settings)
     from alignvec.memory.serving import serving_memory
+    from alignvec.memory.settings import COLUMNS, held_settings
     from alignvec.memory.shape import shape_of
     from alignvec.memory.training import training_memory
 
@@ -49,7 +54,23 @@ def estimate(
         checkpointing=checkpointing,
     )
     serving = serving_memory(shape, vectors=vectors, rank=rank, dtype=dtype, tokens=tokens)
+    many = held_settings(shape, counts, vectors=vectors, rank=rank, dtype=dtype)
     if json:
-        print_json({"training": training.model_dump(), "serving": serving.model_dump()})
-    else:
-        typer.echo(f"{training.told()}\n{serving.told()}")
+        found = {"training": training.model_dump(), "serving": serving.model_dump()}
+        print_json(found | ({"settings": [one.model_dump() for one in many]} if many else {}))
+        return
+    typer.echo(f"{training.told()}\n{serving.told()}")
+    if many:
+        print_table(COLUMNS, [one.told() for one in many], title=f"{vectors} hinged vectors of rank {rank}, {dtype}")
+
+
+def _counts(text: str) -> list[int]:
+    from alignvec.errors import ConfigError
+
+    try:
+        counts = [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        counts = [0]
+    if any(count < 1 for count in counts):
+        raise ConfigError(f"--settings {text!r} must be whole numbers above 0; write them like 1,10,10000")
+    return counts
