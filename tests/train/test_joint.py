@@ -83,7 +83,7 @@ def test_the_pairs_of_the_dataset_are_those_of_each_rows_domain(
         seen.update(columns)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dpo, "_trainer", stop)
+    monkeypatch.setattr(dpo, "make_trainer", stop)
     with pytest.raises(KeyboardInterrupt):
         train_side(config, "positive", tmp_path / "out")
     expected = [
