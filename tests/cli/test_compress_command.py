@@ -174,3 +174,15 @@ def test_behaviour_of_a_vector_on_another_base_is_refused(command: Command, plac
     assert_told(
         command("compress", place, "--form", "sign", "--out", "out", *options), "VectorError", "belongs to base"
     )
+
+
+def test_of_a_launch_the_main_process_alone_compresses_where_nothing_is_scored(
+    command: Command, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("compress", place, "--form", "rank=2", "--out", "out")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    done = command(*line)
+    assert (done.code, done.out, (tmp_path / "out").exists()) == (0, "", False)
+    monkeypatch.setenv("RANK", "0")
+    assert command(*line).code == 0 and (tmp_path / "out/rank-2/card.json").is_file()

@@ -15,7 +15,7 @@ from running import Command
 
 from alignvec.cli.app import app
 from alignvec.cli.launched import SHARED
-from alignvec.vectors.store import save_vector
+from alignvec.vectors.store import load_vector, save_vector
 
 CONFIGS = Path(__file__).parents[2] / "configs/accelerate"
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "cpu_2.yaml"), "-m")
@@ -75,6 +75,20 @@ def test_what_cannot_be_split_the_main_process_does(tmp_path: Path) -> None:
     assert json.loads(out)["training"]["processes"] == 1
 
 
+def test_two_processes_train_a_vector_and_say_so_once(tiny_folder: Path, data_file: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    lines = [f"name: medical\nbase: {tiny_folder}\ndata: {data_file}\nlimit: 2\nform: one-sided", "rank: 2\nepochs: 1"]
+    recipe.write_text("\n".join([*lines, "batch_size: 1\naccumulate: 2"]))
+    process = launched("alignvec.train", str(recipe), "--out", str(tmp_path / "run"), "--json")
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert (told["memory"]["strategy"], told["memory"]["processes"]) == ("ddp", 2)
+    assert load_vector(Path(told["vector"])).card.levels
+    run = json.loads((tmp_path / "run/positive/run.json").read_text())
+    assert (run["processes"], run["steps"]) == (2, 1)
+
+
 def test_a_killed_process_ends_the_others_and_any_number_goes_on(
     command: Command, sweep: list[str], tmp_path: Path
 ) -> None:
@@ -83,7 +97,7 @@ def test_a_killed_process_ends_the_others_and_any_number_goes_on(
     process = launched("alignvec", *slow, "--out", str(out))
     try:
         deadline = time.monotonic() + 120
-        while not (out / "journal.1.jsonl").is_file():
+        while not (out / "journal.jsonl.part1").is_file():
             assert time.monotonic() < deadline and process.poll() is None, process.communicate()
             time.sleep(0.01)
         workers = {child.environ()["RANK"]: child for child in psutil.Process(process.pid).children()}
@@ -98,7 +112,7 @@ def test_a_killed_process_ends_the_others_and_any_number_goes_on(
     command(*slow, "--out", tmp_path / "whole")
     assert (out / "sweep.csv").read_text() == (tmp_path / "whole/sweep.csv").read_text()
     assert (out / "replies.jsonl").read_text() == (tmp_path / "whole/replies.jsonl").read_text()
-    assert not (out / "journal.1.jsonl").exists()
+    assert not (out / "journal.jsonl.part1").exists()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -113,6 +127,7 @@ def test_configs_are_what_accelerate_takes(path: Path) -> None:
     assert arguments.num_processes == config.num_processes == (2 if path.stem == "cpu_2" else 8)
     assert arguments.use_fsdp == path.stem.startswith("fsdp")
     assert arguments.use_deepspeed == path.stem.startswith("deepspeed")
+    assert arguments.mixed_precision == "no"  # as the trainer is told (bf16=False)
     if arguments.use_fsdp:
         assert arguments.fsdp_version == 2 and arguments.fsdp_activation_checkpointing
     if arguments.use_deepspeed:

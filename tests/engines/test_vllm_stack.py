@@ -156,3 +156,11 @@ def _slots() -> Any:
         Slot(vector="medical", sign=-1, start=2, stop=3),
         Slot(vector="legal", sign=0, start=3, stop=4),
     ]
+
+
+def test_any_worker_of_an_engine_writes_the_stack(plan_for: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    plan = plan_for("gate")
+    assert load_file(plan.cache / "adapter_model.safetensors")
+    assert not [path.name for path in plan.cache.parent.glob(".*")]

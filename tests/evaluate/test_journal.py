@@ -145,3 +145,11 @@ def test_a_killed_writer_loses_the_last_line_at_most(tmp_path: Path) -> None:
     assert [resumed[str(i)][1] for i in range(reported)] == list(range(reported))
     assert str(reported + 1) not in resumed
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["keep", "keep[1]"])
+def test_what_other_processes_left_is_taken_over_and_other_journals_are_not(tmp_path: Path, name: str) -> None:
+    part = filled(tmp_path / f"{name}.journal.part12")
+    others = [filled(tmp_path / f"{name}.{end}") for end in ("2.journal", "journal.part1.journal", "journal.part1.bak")]
+    assert content(tmp_path / f"{name}.journal") == VALUES
+    assert not part.exists() and all(other.exists() for other in others)

@@ -95,8 +95,8 @@ def test_what_killed_processes_leave_is_taken_over_by_any_number(tmp_path: Path)
     path = tmp_path / "journal.jsonl"
     together(lambda: add(path, "abcdef", exchange=False), 3)  # ended before they could tell one another
     left = sorted(file.name for file in tmp_path.iterdir())
-    assert left == ["journal.1.jsonl", "journal.2.jsonl", "journal.jsonl"]
-    with (tmp_path / "journal.2.jsonl").open("ab") as stream:
+    assert left == ["journal.jsonl", "journal.jsonl.part1", "journal.jsonl.part2"]
+    with (tmp_path / "journal.jsonl.part2").open("ab") as stream:
         stream.write(b'["g", "G')  # cut off
     found = together(lambda: add(path, "abcdefgh", exchange=True), 2)
     assert found == [{key: key.upper() for key in "abcdefgh"}] * 2

@@ -1,5 +1,6 @@
 """Memory by formula, against published counts and against what autograd really keeps."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,31 @@ def test_factors_are_as_many_as_peft_makes(tiny_folder: Path) -> None:
     base = models.load(str(tiny_folder), device="cpu").model
     adapted: Any = get_peft_model(base, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
     assert shape_of(str(tiny_folder)).factors(3) == adapted.get_nb_trainable_parameters()[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters"),
+    [
+        (
+            {"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 6, "hidden_size": 512}
+            | {"intermediate_size": 2048, "num_attention_heads": 8},
+            70_426_624,
+        ),
+        ({"model_type": "gpt2"}, 124_439_808),
+    ],
+    ids=["pythia-70m", "gpt2"],
+)
+def test_models_of_other_names_for_their_sizes_are_known(
+    tmp_path: Path, settings: dict[str, Any], parameters: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    shape = shape_of(str(tmp_path))
+    assert shape.parameters == parameters  # as the models' own files have them
+    assert shape.kv_heads == shape.heads and shape.intermediate == 4 * shape.hidden
+    assert len(shape.linears) == 4 * shape.layers
+    assert sum(i * o for i, o in shape.linears) == 12 * shape.layers * shape.hidden**2
+    assert shape.outside + shape.layers * shape.layer_parameters == shape.parameters
+    assert shape.layer_parameters > 12 * shape.hidden**2
 
 
 @pytest.mark.parametrize("content", ["{}", "not json", '{"model_type": "t5"}'], ids=["empty", "no-json", "encoder"])
@@ -131,8 +157,14 @@ def test_a_recipe_is_estimated_by_its_longest_row(tiny_folder: Path, data_file: 
 
 @pytest.mark.parametrize(
     ("environment", "strategy"),
-    [({}, "ddp"), ({"ACCELERATE_USE_FSDP": "true"}, "fsdp"), ({"ACCELERATE_USE_DEEPSPEED": "true"}, "zero3")],
-    ids=["ddp", "fsdp", "zero3"],
+    [
+        ({}, "ddp"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "fsdp"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "zero3"),
+        ({"WORLD_SIZE": "1"}, "single"),
+        ({"WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "true"}, "fsdp"),
+    ],
+    ids=["ddp", "fsdp", "zero3", "one", "fsdp-of-one"],
 )
 def test_the_launch_tells_the_strategy(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], strategy: str

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignvec import models
+from alignvec import models, processes
 from alignvec.errors import VectorError
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.routed import (
@@ -15,13 +15,15 @@ from alignvec.steer.routed import (
     format_probabilities,
     routed,
     router_for,
+    row_shares,
     turn_by,
     user_turns,
 )
-from alignvec.steer.router import Router, RouterCard, acting, layer_features, save_router
+from alignvec.steer.router import Array, Router, RouterCard, acting, layer_features, save_router
 from alignvec.vectors.fingerprint import fingerprint
 from alignvec.vectors.vector import AlignmentVector
 from tests.conftest import MakeVector
+from tests.together import together
 
 
 @pytest.fixture
@@ -96,3 +98,17 @@ def test_a_row_has_the_share_of_each_knob_that_acts_on_it() -> None:
     asked = {"legal": -0.5, "medical": 0.8}
     assert [turn(row, asked) for row in range(3)] == [{"legal": -0.125, "medical": 0.8}, {"legal": -0.5}, {}]
     assert turn_by(["medical"], None)(0, asked) is asked
+
+
+def test_all_processes_have_the_shares_of_the_main_one(
+    router: Router, tiny: models.BaseModel, make_vector: MakeVector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knobbed = KnobbedModel(tiny, [make_vector("medical")])
+    whole = Router.probabilities
+
+    def differing(self: Router, base: models.BaseModel, texts: list[str]) -> Array:
+        return np.nextafter(whole(self, base, texts), processes.index())  # one rounds otherwise than another
+
+    monkeypatch.setattr(Router, "probabilities", differing)
+    first, second = together(lambda: row_shares(router, knobbed, ["why?", "0"], ["medical"]))
+    assert first.shape == (2, 1) and first.tolist() == second.tolist()

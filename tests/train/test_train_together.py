@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alignvec import processes
 from alignvec.errors import ConfigError
 from alignvec.train import dpo
 from alignvec.train.batches import OwnBatches, own_accumulation
@@ -112,7 +113,13 @@ def test_the_vector_is_made_once_and_known_to_all(config: TrainConfig, tmp_path:
     folders = together(lambda: train_vector(config, tmp_path / "out"))
     assert folders == [tmp_path / "out/vector"] * 2
     assert load_vector(tmp_path / "out/vector").card.form == "hinged"
-    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".lock"]
+
+
+def test_a_finished_run_that_the_main_process_alone_can_see_ends_all(config: TrainConfig, tmp_path: Path) -> None:
+    train_side(config, "positive", tmp_path / "0")
+    folders = together(lambda: train_side(config, "positive", tmp_path / str(processes.index())))
+    assert [folder.parent.name for folder in folders] == ["0", "1"] and not (tmp_path / "1").exists()
 
 
 def test_reference_scores_do_not_depend_on_the_number_of_processes(

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from alignvec import models
+from alignvec.errors import DataError
+from alignvec.files import held
 from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
 from alignvec.train.config import TrainConfig, load_recipe
@@ -48,6 +50,12 @@ def logits(model: Any) -> torch.Tensor:
 def turned(knobbed: KnobbedModel, coefficient: float) -> torch.Tensor:
     with knobbed.knobs({"medical": coefficient}) as model:
         return logits(model)
+
+
+def test_a_folder_where_another_training_works_is_left_to_it(config: TrainConfig, tmp_path: Path) -> None:
+    with held(tmp_path / "out"), pytest.raises(DataError, match="another process works in .*/out; wait for it"):
+        train_vector(config, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
 def test_a_hinged_vector_is_one_adapter_at_each_end(config: TrainConfig, tiny: BaseModel, tmp_path: Path) -> None:

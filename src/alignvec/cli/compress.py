@@ -14,6 +14,7 @@ from alignvec.cli.common import (
     print_json,
     print_table,
 )
+from alignvec.cli.launched import leave_to_main
 from alignvec.progress import progress
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def compress(
     measured = {"--model": model, "--data": data, "--split": split, "--limit": limit}
     if not behaviour and (unused := [option for option, value in measured.items() if value is not None]):
         raise ConfigError(f"{unused[0]} says what to measure behaviour on; pass --behaviour too, or leave it out")
+    if not behaviour:
+        leave_to_main()
     forms = list(dict.fromkeys(parse_form(text) for text in form))
     card = load_card(vector)
     path = data or shipped_file(card.domain or card.name) if behaviour else None

@@ -20,7 +20,13 @@ SHARED = {
 
 def share_or_leave(context: typer.Context) -> None:
     """Called before a command: of one that cannot be split only the main process goes on."""
-    if processes.count() > 1 and context.invoked_subcommand not in SHARED:
+    if context.invoked_subcommand not in SHARED:
+        leave_to_main()
+
+
+def leave_to_main() -> None:
+    """Let only the main process go on, for work that cannot be split."""
+    if processes.count() > 1:
         if not processes.is_main():
             raise typer.Exit
         processes.leave()

@@ -50,15 +50,27 @@ def train(
     )
     import torch
 
+    from alignvec.errors import ModelError
+    from alignvec.models import resolve
     from alignvec.train.memory import recipe_memory
     from alignvec.train.vector import train_vector
 
-    memory = recipe_memory(config)
-    typer.echo(memory.told(), err=True)
+    resolve(config.base)
+    try:
+        memory = recipe_memory(config)
+        typer.echo(memory.told(), err=True)
+    except (ModelError, OSError, ValueError) as error:  # what is wrong with more than the estimate, training tells
+        memory = None
+        cause = str(error).strip().split("\n")[0]
+        typer.echo(f"memory: not known ({cause})", err=True)
     folder = train_vector(config, out, dtype=getattr(torch, storage) if storage else None)
     if json:
         print_json(
-            {"vector": str(folder), "config": config.model_dump(mode="json"), "memory": memory.model_dump(mode="json")}
+            {
+                "vector": str(folder),
+                "config": config.model_dump(mode="json"),
+                "memory": memory.model_dump(mode="json") if memory else None,
+            }
         )
     else:
         typer.echo(f"vector: {folder}\ntry it: alignvec ask '...' --vectors {folder} --knob {config.name}=1")

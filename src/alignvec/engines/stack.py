@@ -84,12 +84,12 @@ def gate_row(slots: Sequence[Slot], knobs: Mapping[str, float]) -> list[float]:
 
 
 def write_adapter(deltas: Mapping[str, LowRankDelta], base: str, folder: Path) -> None:
-    """Write factors as a PEFT adapter whose scale is 1, atomically.
+    """Write factors as a PEFT adapter whose scale is 1, atomically; an engine's own workers do too.
 
     Raises:
         StorageError: if it cannot be written.
     """
-    with atomic_folder(folder) as staging:
+    with atomic_folder(folder, everyone=True) as staging:
         tensors = {name: tensor.contiguous() for name, tensor in adapter_tensors(deltas).items()}
         save_file(tensors, staging / ADAPTER, metadata={"format": "pt"})
         config = json.dumps(peft_config(deltas, base), indent=1)

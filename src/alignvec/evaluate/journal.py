@@ -1,6 +1,7 @@
 """A journal of finished measurements, so that a killed run goes on where it was, with as many processes as it likes."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from alignvec.files import storage_errors
 class Journal:
     """Key to JSON value, appended to a file line by line; without a file, in memory only.
 
-    Of several processes the main one appends to the file, and each other to one of its own beside it (`journal.1.jsonl`
-    and so on) until the main one knows what is in there (`exchange`). What a kill leaves of those is taken over by the
-    next run. All processes must open a journal, and exchange, together.
+    Of several processes the main one appends to the file, and each other to one of its own beside it
+    (`journal.jsonl.part1` and so on) until the main one knows what is in there (`exchange`). What a kill leaves of
+    those is taken over by the next run. All processes must open a journal, and exchange, together.
 
     Args:
         path: file to go on with, or to begin.
@@ -37,7 +38,7 @@ class Journal:
         if path is None:
             return
         header = json.dumps({"scope": scope or {}}, sort_keys=True).encode() + b"\n"
-        own = path if processes.is_main() else path.with_suffix(f".{processes.index()}{path.suffix}")
+        own = path if processes.is_main() else path.with_name(f"{path.name}.part{processes.index()}")
         self._file = _LineFile(own, header)
         self._values = processes.on_main(self._file.open)
         if not processes.is_main():
@@ -107,7 +108,8 @@ class _LineFile:
             if values is None:
                 self.path.write_bytes(self.header)
                 values = {}
-            for part in sorted(self.path.parent.glob(f"{self.path.stem}.[0-9]*{self.path.suffix}")):
+            parts = re.compile(re.escape(self.path.name) + r"\.part[0-9]+")
+            for part in sorted(p for p in self.path.parent.iterdir() if parts.fullmatch(p.name)):
                 left = _LineFile(part, self.header)._read() or {}
                 self.append({key: value for key, value in left.items() if key not in values})
                 values |= left

@@ -1,5 +1,6 @@
 """The shape of a model: what its memory depends on, read from its config alone."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,22 +100,24 @@ def _config_folder(model: str) -> Path:
 def _measured(name: str, config: Any) -> Shape:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     with torch.device("meta"):  # tensors with a shape and no memory
         model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     parameters = {key: weight.numel() for key, weight in model.named_parameters()}  # a tied weight comes once
     head = model.get_output_embeddings()
-    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
+    gpt2 = hasattr(config, "n_inner")
     return Shape(
         name=name,
         parameters=sum(parameters.values()),
-        outside=sum(size for key, size in parameters.items() if ".layers." not in key),
-        linears=tuple((m.in_features, m.out_features) for m in linears),
+        outside=sum(size for key, size in parameters.items() if not re.search(r"\.\d+\.", key)),
+        linears=tuple((m.nx, m.nf) if isinstance(m, Conv1D) else (m.in_features, m.out_features) for m in linears),
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
+        intermediate=config.n_inner or 4 * config.hidden_size if gpt2 else config.intermediate_size,
         heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         vocabulary=config.vocab_size,
         context=config.max_position_embeddings,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alignvec import processes
 from alignvec.models import BaseModel
 from alignvec.steer.knobs import Knobs, Turn, as_asked
 from alignvec.steer.model import KnobbedModel
@@ -77,13 +78,15 @@ def routed(
 def row_shares(router: Router, model: KnobbedModel, queries: Sequence[str], names: Sequence[str]) -> Array:
     """How much of each knob acts on each query, [queries, names]; all of a knob whose domain the router does not know.
 
+    Of several processes the main one asks the router: what depends on shares must have the same ones everywhere.
+
     Args:
         router: made for the model's base.
         model: outside of any knob context.
         queries: what users ask.
         names: of the knobs.
     """
-    found = acting(router.probabilities(model.base, queries), router.card.ramp)
+    found = processes.on_main(lambda: acting(router.probabilities(model.base, queries), router.card.ramp))
     known = {domain: found[:, i] for i, domain in enumerate(router.card.domains)}
     domains = domains_of(model.vectors.values())
     return np.stack([known.get(domains[name], np.ones(len(queries))) for name in names], axis=1)

@@ -67,7 +67,7 @@ def train_side(config: TrainConfig, side: str, out: Path) -> Path:
         "data_sha256": hashes[0] if len(hashes) == 1 else hashes,
         **config.source_hashes(),
     }
-    if _begun(out, record) and (out / "run.json").is_file():
+    if processes.on_main(lambda: _begun(out, record) and (out / "run.json").is_file()):
         return result
     base = models.load(config.base, dtype=config.dtype, device="cpu" if sharded else None)
     limit = min(config.max_length, base.context_length)

@@ -15,13 +15,13 @@ from alignvec.train.rows import ordered_rows
 
 def launched_strategy() -> Strategy:
     """How the processes of this launch share the model, as the launcher tells them."""
-    if processes.count() == 1:
+    if "RANK" not in os.environ:
         return "single"
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         return "fsdp"
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
         return "zero3"
-    return "ddp"
+    return "ddp" if processes.count() > 1 else "single"
 
 
 def recipe_memory(config: TrainConfig) -> TrainingMemory:

@@ -1,6 +1,7 @@
 """From a recipe to a vector: train its sides, subtract the base, combine them."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from alignvec import processes
 from alignvec.data.pairs import parse_order
+from alignvec.files import held
 from alignvec.provenance import versions
 from alignvec.train.config import TrainConfig
 from alignvec.train.dpo import train_side
@@ -26,10 +28,11 @@ def train_vector(config: TrainConfig, out: Path, *, dtype: torch.dtype | None = 
         dtype: storage dtype of the vector; default: as trained.
 
     Raises:
-        AlignvecError: see `train_side` and `extract`.
+        AlignvecError: see `held`, `train_side` and `extract`.
     """
-    trained = {side: train_side(config, side, out / side) for side in config.orders()}
-    processes.on_main(lambda: _save(config, trained, out / "vector", dtype))
+    with held(out) if processes.is_main() else nullcontext():
+        trained = {side: train_side(config, side, out / side) for side in config.orders()}
+        processes.on_main(lambda: _save(config, trained, out / "vector", dtype))
     return out / "vector"
 
 

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from alignvec.engines.stack import stack_parts, write_adapter
 from alignvec.engines.vllm.plan import Plan, Way, allowed_rank, worst_rank
 from alignvec.errors import ConfigError, KnobError, VectorError
@@ -108,6 +110,9 @@ def _write_stack(
             raise VectorError(f"the gate has no product for {tensor}; serve with --knobs-by adapters")
     key = hashlib.sha256(json.dumps([dict(f) for f in files], sort_keys=True).encode()).hexdigest()
     folder = cache / f"stack-{key[:16]}"
-    if not (folder / ADAPTER_CONFIG).is_file():
-        write_adapter(stacked, model, folder)
+    with storage_errors(folder):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{folder.name}.lock"):  # workers of one engine may come at once
+            if not (folder / ADAPTER_CONFIG).is_file():
+                write_adapter(stacked, model, folder)
     return folder
