@@ -110,6 +110,7 @@ def _behind_an_endpoint(choice: Choice) -> tuple[AnsweredBy, dict[str, Scale], O
     endpoint = Endpoint(
         choice.endpoint_url, choice.in_flight, choice.timeout, choice.attempts, choice.key_variable, role="endpoint"
     )
+    endpoint.refuse_secret("--key-variable")
     served: Served = ask_what_is_served(endpoint)
     model = choice.endpoint_model or served.model
     if not model:
