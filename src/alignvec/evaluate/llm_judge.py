@@ -21,7 +21,7 @@ from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, Request, derived_seed
-from alignvec.errors import ConfigError, DataError
+from alignvec.errors import DataError
 from alignvec.evaluate.judging import Item, Verdict
 
 RUBRIC = PROMPTS / "level-rubric.yaml"

@@ -90,10 +90,28 @@ def test_an_endpoint_that_applies_something_else_is_found_out_before_a_reply_is_
         assert run(endpoint.url, prompt_file(tmp_path), tmp_path / "out").kept == 0
 
 
+ROUTED = ABOUT | {"router": {"domains": ["medical"]}}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param({}, "says that it was asked for nothing", id="nothing"),
+        pytest.param({"requested": {}}, "says that it was asked for base", id="dropped"),
+        pytest.param({"requested": {"medical": 0.5}}, "says that it was asked for medical=0.5", id="other"),
+    ],
+)
+def test_a_router_must_say_that_it_got_what_was_asked_for(tmp_path: Path, said: object, told: str) -> None:
+    with (
+        turning(about=ROUTED, echo=lambda _: {"applied": {}, **said}) as endpoint,
+        pytest.raises(TeacherError) as caught,
+    ):  # type: ignore[dict-item]
+        run(endpoint.url, prompt_file(tmp_path), tmp_path / "out", "medical=1")
+    assert told in str(caught.value)
+
+
 def test_a_router_may_apply_other_coefficients(tmp_path: Path) -> None:
-    with turning(
-        about=ABOUT | {"router": {"domains": ["medical"]}}, echo=lambda _: {"applied": {"medical": 0.2}}
-    ) as endpoint:
+    with turning(about=ROUTED, echo=lambda knobs: {"requested": knobs, "applied": {"medical": 0.2}}) as endpoint:
         assert run(endpoint.url, prompt_file(tmp_path, 3), tmp_path / "out").missing == 0
     assert read_plan(tmp_path / "out").answered_by.routed
 
