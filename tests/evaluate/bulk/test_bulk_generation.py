@@ -3,13 +3,21 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from alignvec.data.teacher import pace
+from alignvec.data.teacher.batched import BatchedTeacher, InProcess
+from alignvec.data.teacher.request import Answer, Request
 from alignvec.errors import ConfigError, DataError, KnobError, TeacherError
+from alignvec.evaluate.bulk import generate as generating
+from alignvec.evaluate.bulk.choose import Choice, chosen
+from alignvec.evaluate.bulk.generate import generate
 from alignvec.evaluate.bulk.plan import read_plan
+from alignvec.evaluate.bulk.prompts import read_prompts
+from alignvec.steer.sampling import Sampling
 from tests.evaluate.bulk.running_bulk import SETTINGS, prompt_file, replies, run, shards
 from tests.scripted_teacher import Body
 from tests.turning_endpoint import ABOUT, level_at, reply_at, turning
@@ -229,6 +237,30 @@ def test_two_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
             run(endpoint.url, prompts, out)
         first.join()
     assert len(replies(out)) == 69
+
+
+@pytest.mark.parametrize("at_once", [3, 40])
+def test_as_many_are_asked_at_once_as_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    class Counting(BatchedTeacher):
+        async def _gathered(self) -> None:
+            await super()._gathered()
+            waiting.append(len(self._waiting))
+
+    class Same:
+        def answer(self, requests: Sequence[Request]) -> list[Answer]:
+            batches.append(len(requests))
+            return [Answer("Sleep well.", "stop", 3, 3, "2026-01-01T00:00:00+00:00") for _ in requests]
+
+    waiting: list[int] = []
+    batches: list[int] = []
+    monkeypatch.setattr(generating, "WINDOW", 10)
+    read = read_prompts(prompt_file(tmp_path, 90))
+    with turning() as endpoint:
+        plan, _ = chosen(Choice(endpoint_url=endpoint.url), read, ["base"], Sampling(), 100)
+    place = InProcess(Same, at_once)
+    generate(plan, read, tmp_path / "out", lambda cache, budget: Counting(place, cache, budget))
+    assert max(batches) == at_once
+    assert max(waiting) == max(10, 2 * at_once)  # no more than that is in hand
 
 
 def test_no_endpoint_is_told(tmp_path: Path) -> None:

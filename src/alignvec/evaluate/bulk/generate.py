@@ -26,7 +26,7 @@ from alignvec.steer.knobs import Knobs
 from alignvec.vectors.strict import Strict
 
 WINDOW = 1024
-"""Prompts in hand at once: enough that one slow answer holds nothing up."""
+"""Fewest prompts in hand at once: enough that one slow answer holds nothing up; twice as many as an engine takes."""
 FAILED = "failed.jsonl"
 ANSWERS = "answers.sqlite"
 
@@ -163,7 +163,9 @@ async def _run(
                 except NoAnswerError as error:
                     return asked, error
 
-            async for asked, answer in ordered(_open(plan, prompts, out), work, window=WINDOW):
+            async for asked, answer in ordered(
+                _open(plan, prompts, out), work, window=max(WINDOW, 2 * answering.at_once)
+            ):
                 if isinstance(answer, Answer):
                     shard.append(_generated(asked, answer))
                 else:
