@@ -246,5 +246,5 @@ def test_teachers_in_folders_of_one_name_are_two(run: Command, tmp_path: Path, m
     made = (tmp_path / "out/personas.jsonl").read_text()
     assert f"hf@{fingerprint(folders[0])[:12]}" in made
     other = f"hf@{fingerprint(folders[1])[:12]}"
-    assert_told(run(*asked, folders[1]), "another teacher", f"{other}\" now")
+    assert_told(run(*asked, folders[1]), "another teacher", f'{other}" now')
     assert run(*asked, folders[0]).code == 0

@@ -77,6 +77,15 @@ def test_what_cannot_work_is_told_in_one_line_before_anything_is_written(
             (("--endpoint", endpoint.url, "--knob", "medcal=1"), ("KnobError", "medcal", "legal, medical")),
             (("--endpoint", endpoint.url, "--engine", "local"), ("ConfigError", "leave out --endpoint-")),
             (("--endpoint", endpoint.url, "--model-template", "x"), ("ConfigError", "{model}:{knobs}")),
+            (
+                ("--endpoint", endpoint.url, "--model", "demo"),
+                ("ConfigError", "--model: of an engine", "--endpoint-model"),
+            ),
+            (("--endpoint", endpoint.url, "--vectors", tmp_path), ("ConfigError", "--vectors: of an engine")),
+            (
+                ("--endpoint", endpoint.url, "--device", "cpu", "--dtype", "float32", "--batch-size", 4),
+                ("ConfigError", "--batch-size, --dtype, --device: of an engine"),
+            ),
             (("--engine", "openai"), ("ConfigError", "--endpoint-url")),
             (("--endpoint", "ftp://x"), ("ConfigError", "ftp://x")),
             (("--endpoint", "http://me:secret@127.0.0.1:9"), ("ConfigError", "--endpoint-url has a user's name")),
