@@ -114,7 +114,7 @@ def generate(
             out,
             opened,
             limits=Limits(tokens=budget_tokens),
-            advance=lambda n: advance("replies", n, plan.replies),
+            advance=lambda n, before: advance("replies", n, plan.replies, before=before),
         )
     if json:
         print_json(result)

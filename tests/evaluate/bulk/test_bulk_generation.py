@@ -193,6 +193,26 @@ def test_replies_that_fail_are_listed_and_asked_for_again(tmp_path: Path) -> Non
     assert shards(out) == shards(tmp_path / "whole")
 
 
+def test_what_an_earlier_run_has_had_is_told_as_such(tmp_path: Path) -> None:
+    read = read_prompts(prompt_file(tmp_path))
+    told: list[tuple[int, bool]] = []
+
+    def refuse(_: int, body: Body) -> str | None:
+        return (
+            "400" if body["messages"][0]["content"] in ("How do I sleep, take 7?", "How do I sleep, take 8?") else None
+        )
+
+    for fault in (refuse, lambda *_: None):
+        told.clear()
+        with turning(fault) as endpoint:
+            plan, opened = chosen(Choice(endpoint_url=endpoint.url), read, SETTINGS, Sampling(), 5)
+            done = generate(plan, read, tmp_path / "out", opened, advance=lambda n, before: told.append((n, before)))
+    assert (done.before, done.kept, done.answers) == (54, 9, 6)
+    assert told[0] == (54, True)
+    assert sum(n for n, before in told[1:] if before) == 9
+    assert sum(n for n, before in told if not before) == 6
+
+
 def test_hiccups_change_nothing(tmp_path: Path) -> None:
     faults = ["429", "500", "reset", "truncated", None, None, None]
     with turning(lambda number, _: faults[number % len(faults)]) as endpoint:
