@@ -1,4 +1,4 @@
-"""Level rates of a run, read shard by shard: what is kept are counts by persona, not replies."""
+"""Level rates of a run, read shard by shard: what is kept are counts by persona (or prompt), not replies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class SettingRates(Strict):
         degenerate: share of replies that are empty or loop.
         cut: share of replies that did not end by themselves.
         same: share of replies that are those at the first setting of the run, word for word.
-        tokens: mean length.
+        tokens: mean length, as the engine counted.
     """
 
     domain: str | None
