@@ -82,3 +82,36 @@ def test_rate_and_time_left_are_of_what_was_done_since_the_first_report(
         "replies 800 of 1000, 10/s, 0:00:20 left",
         "replies 1000 of 1000, 10/s",
     ]
+
+
+def test_what_is_from_before_is_no_part_of_the_rate_whenever_it_is_told(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress(rate=True) as advance:
+        advance("replies", 400, 1000, before=True)
+        clock[0] += EVERY
+        advance("replies", 300, 1000, before=True)
+        advance("replies", 150, 1000)
+        clock[0] += EVERY
+        advance("replies", 150, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "replies 700 of 1000",
+        "replies 1000 of 1000, 5/s",
+    ]
+
+
+def test_a_bar_has_the_same_rate(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = told.bar(rate=True)
+    monkeypatch.setattr(bars, "get_time", lambda: clock[0])
+    monkeypatch.setattr(bars.console, "_force_terminal", True)
+    monkeypatch.setattr(told, "bar", lambda **_: bars)
+    with progress(rate=True) as advance:
+        advance("replies", 400, 1000, before=True)
+        for _ in range(2):
+            advance("replies", 200, 1000, before=True)
+            clock[0] += 10
+            advance("replies", 50, 1000)
+        (task,) = bars.tasks
+        assert (task.completed, task.speed) == (900, 5.0)
+        advance("replies", 100, 1000, before=True)
+        assert task.finished

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from alignvec import processes
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 Advance: TypeAlias = Callable[[str, float, float], None]
 """Called with a task's name, what was done since the last call, and the total."""
+
+
+class Advancing(Protocol):
+    """What `progress` yields: an `Advance` that can be told of what was done before this run."""
+
+    def __call__(self, task: str, done: float, total: float, /, *, before: bool = False) -> None:
+        """Tell progress; with `before`, of what is no part of the rate."""
+
+
 EVERY = 30.0
 """Seconds between two lines where stderr is no terminal; the end of a stage is always told."""
 EXACT = 1e-6
@@ -40,7 +49,7 @@ def bar(*, rate: bool = False) -> "Progress":
 
 
 @contextmanager
-def progress(*, rate: bool = False) -> Iterator[Advance]:
+def progress(*, rate: bool = False) -> Iterator[Advancing]:
     """Yield what tells progress on stderr: bars on a terminal, else lines such as `generating 120 of 2080`.
 
     Of several processes only the main one tells.
@@ -49,7 +58,7 @@ def progress(*, rate: bool = False) -> Iterator[Advance]:
         rate: tell rate and time left too; what the first call of a stage reports was done before it.
     """
     if not processes.is_main():
-        yield lambda *_: None
+        yield lambda *_, **__: None
         return
     bars = bar(rate=rate)
     if not bars.console.is_terminal:
@@ -62,11 +71,14 @@ def progress(*, rate: bool = False) -> Iterator[Advance]:
     with bars:
         tasks: dict[str, Any] = {}
 
-        def advance(task: str, done: float, total: float) -> None:
+        def advance(task: str, done: float, total: float, /, *, before: bool = False) -> None:
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total)
             elif bars.tasks[tasks[task]].finished:  # a further round of the same work
                 bars.reset(tasks[task], total=total)
+            if before:  # not by `advance`, which takes it into the rate
+                bars.tasks[tasks[task]].completed += done
+                done = 0
             bars.advance(tasks[task], done)
 
         yield advance
@@ -103,11 +115,13 @@ class _Lines:
         self._last = time.monotonic()
         self._lock = Lock()
 
-    def advance(self, task: str, done: float, total: float) -> None:
+    def advance(self, task: str, done: float, total: float, /, *, before: bool = False) -> None:
         with self._lock:
             stage = self._stages.get(task)
             if stage is None or stage.finished:  # new, or a further round of the same work
                 stage = self._stages[task] = _Stage(total, time.monotonic(), done)
+            elif before:
+                stage.before += done
             stage.done += done
             if stage.finished or time.monotonic() - self._last >= EVERY:
                 self._tell(task, stage)

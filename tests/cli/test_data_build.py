@@ -1,6 +1,7 @@
 """`alignvec data build` and its steps: what is printed where, estimates, bad input in one line."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from alignvec.data.load import load_rows
 from alignvec.data.synthesis.settings import expected
 from alignvec.data.teacher import pace
+from alignvec.data.teacher.request import Answer, Request
+from alignvec.evaluate.bulk import in_process
+from alignvec.tiny_model import write_tiny_model
+from alignvec.vectors.fingerprint import fingerprint
 from tests.cli.running import Command, assert_told, prepared
 from tests.data.synthesis.building import SETTINGS, fickle
 from tests.scripted_teacher import serving
@@ -224,3 +229,22 @@ def test_truncated_results_of_a_step_are_told_with_their_line(run: Command, tmp_
         assert_told(run(*build(teacher.url, out, step="queries")), "personas.jsonl:3", "not valid JSON")
         (out / "personas.jsonl").write_text("")
         assert_told(run(*build(teacher.url, out, step="queries")), "personas.jsonl is empty")
+
+
+def test_teachers_in_folders_of_one_name_are_two(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fickle:
+        def answer(self, requests: Sequence[Request]) -> list[Answer]:
+            said = [fickle(one.body) for one in requests]
+            return [Answer(text, "stop", 3, 2, "2026-01-01T00:00:00+00:00") for text in said]
+
+    monkeypatch.setattr(in_process, "vllm_answers", lambda _: Fickle())
+    asked: tuple[object, ...] = ("data", "personas", "--domain", "medical", "--teacher-engine", "vllm", "--personas", 2)
+    asked = (*asked, "--out", tmp_path / "out", "--teacher-model")
+    folders = [write_tiny_model(tmp_path / size / "hf", seed=i) for i, size in enumerate(("8b", "70b"))]
+    done = run(*asked, folders[0])
+    assert done.code == 0, done.err
+    made = (tmp_path / "out/personas.jsonl").read_text()
+    assert f"hf@{fingerprint(folders[0])[:12]}" in made
+    other = f"hf@{fingerprint(folders[1])[:12]}"
+    assert_told(run(*asked, folders[1]), "another teacher", f'{other}" now')
+    assert run(*asked, folders[0]).code == 0

@@ -77,13 +77,25 @@ def test_what_cannot_work_is_told_in_one_line_before_anything_is_written(
             (("--endpoint", endpoint.url, "--knob", "medcal=1"), ("KnobError", "medcal", "legal, medical")),
             (("--endpoint", endpoint.url, "--engine", "local"), ("ConfigError", "leave out --endpoint-")),
             (("--endpoint", endpoint.url, "--model-template", "x"), ("ConfigError", "{model}:{knobs}")),
+            (
+                ("--endpoint", endpoint.url, "--model", "demo"),
+                ("ConfigError", "--model: of an engine", "--endpoint-model"),
+            ),
+            (("--endpoint", endpoint.url, "--vectors", tmp_path), ("ConfigError", "--vectors: of an engine")),
+            (
+                ("--endpoint", endpoint.url, "--device", "cpu", "--dtype", "float32", "--batch-size", 4),
+                ("ConfigError", "--batch-size, --dtype, --device: of an engine"),
+            ),
             (("--engine", "openai"), ("ConfigError", "--endpoint-url")),
             (("--endpoint", "ftp://x"), ("ConfigError", "ftp://x")),
+            (("--endpoint", "http://me:secret@127.0.0.1:9"), ("ConfigError", "--endpoint-url has a user's name")),
             (("--engine", "vllm", "--model", tiny_folder, "--device", "cpu"), ("ConfigError", "--device")),
             (("--model", tmp_path / "none"), ("ModelError", tmp_path / "none")),
             (("--vectors", tmp_path / "none"), ("VectorError", "none")),
         ):
-            assert_told(command(*asked, *more), *parts)
+            done = command(*asked, *more)
+            assert_told(done, *parts)
+            assert "secret" not in done.err
     assert_told(command("generate", "--prompts", tmp_path / "no", "--out", out), "DataError", "no prompts at")
     assert_told(command("level-rates", out), "DataError", "no run.json")
     assert not out.exists()

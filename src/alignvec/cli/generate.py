@@ -7,10 +7,8 @@ import typer
 
 from alignvec.cli.common import (
     DeviceOption,
-    DtypeOption,
     JsonOption,
     MaxNewTokensOption,
-    ModelOption,
     SeedOption,
     Split,
     TemperatureOption,
@@ -51,12 +49,16 @@ def generate(
     timeout: TimeoutOption = 120.0,
     attempts: AttemptsOption = 6,
     budget_tokens: BudgetTokensOption = None,
-    model: ModelOption = "demo",
+    model: Annotated[
+        str | None, typer.Option("--model", help="local, vllm: a folder or a hub id; default: demo")
+    ] = None,
     vectors: VectorsOption = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="local, vllm: replies at once; default: 16, 1024")
     ] = None,
-    dtype: DtypeOption = "float32",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="local, vllm: float32 (default), bfloat16 or float16")
+    ] = None,
     device: DeviceOption = None,
     split: Annotated[Split | None, typer.Option("--split", help="of preference data: this split only")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="the first N prompts only")] = None,
@@ -112,7 +114,7 @@ def generate(
             out,
             opened,
             limits=Limits(tokens=budget_tokens),
-            advance=lambda n: advance("replies", n, plan.replies),
+            advance=lambda n, before: advance("replies", n, plan.replies, before=before),
         )
     if json:
         print_json(result)

@@ -21,7 +21,7 @@ from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.ordered import ordered
 from alignvec.data.teacher.request import Answer, Request, derived_seed
-from alignvec.errors import ConfigError, DataError
+from alignvec.errors import DataError
 from alignvec.evaluate.judging import Item, Verdict
 
 RUBRIC = PROMPTS / "level-rubric.yaml"
@@ -71,11 +71,7 @@ def safe_endpoint(url: str, in_flight: int, timeout: float, attempts: int, key_v
         ConfigError: if the URL is none, or has a user's name or password.
     """
     endpoint = Endpoint(url, in_flight, timeout, attempts, key_variable, role="judge")
-    if endpoint.shown != endpoint.base_url:
-        raise ConfigError(
-            "--judge-url has a user's name or password, which results would keep; put the key into an environment "
-            "variable and name that with --judge-key-variable"
-        )
+    endpoint.refuse_secret("--judge-key-variable")
     return endpoint
 
 

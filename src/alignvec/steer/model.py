@@ -19,10 +19,17 @@ from alignvec.vectors.vector import AlignmentVector
 
 
 class Continuation(NamedTuple):
-    """A generated reply, and whether it ended by itself: one that was cut off at the longest length did not."""
+    """A generated reply.
+
+    Attributes:
+        text: of the reply, stripped.
+        ended: whether it ended by itself: one that was cut off at the longest length did not.
+        tokens: that were generated, the one that ended the turn included; None: not counted.
+    """
 
     text: str
     ended: bool
+    tokens: int | None = None
 
 
 class KnobbedModel:
@@ -232,9 +239,11 @@ class KnobbedModel:
             )
         tokens = output[:, longest:].cpu()
         ends = self.base.model.generation_config.eos_token_id  # one, several, or None
-        ended = torch.isin(tokens, torch.tensor([] if ends is None else ends)).any(dim=1).tolist()
-        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [Continuation(str(text).strip(), end) for text, end in zip(texts, ended, strict=True)]
+        at_end = torch.isin(tokens, torch.tensor([] if ends is None else ends))
+        ended = at_end.any(dim=1)
+        counts = torch.where(ended, at_end.int().argmax(dim=1) + 1, tokens.shape[1])  # after the end comes padding
+        texts = (str(text).strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True))
+        return list(map(Continuation, texts, ended.tolist(), counts.tolist()))
 
     def _dense_gates(self, setting: Knobs) -> tuple[float, ...]:
         return tuple(part.gate(setting.get(part.vector, 0.0)) for part in self._dense)

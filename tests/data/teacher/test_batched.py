@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from alignvec.data.synthesis.build import build
+from alignvec.data.teacher import batched
 from alignvec.data.teacher.answering import NoAnswerError
 from alignvec.data.teacher.batched import BatchedTeacher, InProcess
 from alignvec.data.teacher.budget import Budget, Limits, Prices
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.data.teacher.request import Answer, Request
-from alignvec.errors import BudgetError, ConfigError, DataError
+from alignvec.errors import BudgetError, ConfigError, DataError, KnobError, TeacherError
 from tests.data.synthesis.building import fickle, job, records
 from tests.scripted_teacher import serving
 
@@ -107,6 +108,48 @@ def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:
                     await teacher.ask(request(0))
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", [DataError, KnobError])
+def test_an_engine_that_fails_to_start_by_a_users_fault_is_started_once(tmp_path: Path, fault: type[Exception]) -> None:
+    started = []
+
+    def start() -> Engine:
+        started.append(1)
+        raise fault("no such context")
+
+    async def run() -> list[Any]:
+        with AnswerCache(tmp_path / "a.sqlite") as cache:
+            async with BatchedTeacher(InProcess(start, 4), cache, Budget(Prices(), Limits())) as teacher:
+                first = await asyncio.gather(*(teacher.ask(request(i)) for i in range(9)), return_exceptions=True)
+                return [*first, *await asyncio.gather(teacher.ask(request(9)), return_exceptions=True)]
+
+    assert {type(one) for one in asyncio.run(run())} == {fault}
+    assert started == [1]
+
+
+def test_an_engine_that_refuses_all_is_asked_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(_: Request) -> str:
+        raise DataError("the context is too short")
+
+    monkeypatch.setattr(batched, "REFUSED_IN_A_ROW", 5)
+    engine = Engine(say)
+    found = ask(tmp_path, engine, *map(request, range(40)), size=16)
+    kinds = [type(one) for one in found]
+    assert (kinds.count(NoAnswerError), kinds.count(TeacherError)) == (4, 36)
+    assert "5 requests in a row were refused, the last one so: the context is too short" in str(found[0])
+    assert [len(one) for one in engine.batches] == [16, 8, 4, 2, 1, 1, 2, 1, 1, 4, 2, 1]
+
+
+def test_refusals_with_answers_between_them_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(asked: Request) -> str:
+        if asked.seed % 3:
+            raise DataError("too long")
+        return "well"
+
+    monkeypatch.setattr(batched, "REFUSED_IN_A_ROW", 3)
+    found = ask(tmp_path, Engine(say), *map(request, range(30)), size=8)
+    assert [isinstance(one, Answer) for one in found] == [i % 3 == 0 for i in range(30)]
 
 
 def test_a_budget_holds(tmp_path: Path) -> None:

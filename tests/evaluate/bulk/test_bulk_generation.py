@@ -3,13 +3,21 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from alignvec.data.teacher import pace
+from alignvec.data.teacher.batched import BatchedTeacher, InProcess
+from alignvec.data.teacher.request import Answer, Request
 from alignvec.errors import ConfigError, DataError, KnobError, TeacherError
+from alignvec.evaluate.bulk import generate as generating
+from alignvec.evaluate.bulk.choose import Choice, chosen
+from alignvec.evaluate.bulk.generate import generate
 from alignvec.evaluate.bulk.plan import read_plan
+from alignvec.evaluate.bulk.prompts import read_prompts
+from alignvec.steer.sampling import Sampling
 from tests.evaluate.bulk.running_bulk import SETTINGS, prompt_file, replies, run, shards
 from tests.scripted_teacher import Body
 from tests.turning_endpoint import ABOUT, level_at, reply_at, turning
@@ -90,10 +98,28 @@ def test_an_endpoint_that_applies_something_else_is_found_out_before_a_reply_is_
         assert run(endpoint.url, prompt_file(tmp_path), tmp_path / "out").kept == 0
 
 
+ROUTED = ABOUT | {"router": {"domains": ["medical"]}}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param({}, "says that it was asked for nothing", id="nothing"),
+        pytest.param({"requested": {}}, "says that it was asked for base", id="dropped"),
+        pytest.param({"requested": {"medical": 0.5}}, "says that it was asked for medical=0.5", id="other"),
+    ],
+)
+def test_a_router_must_say_that_it_got_what_was_asked_for(tmp_path: Path, said: object, told: str) -> None:
+    with (
+        turning(about=ROUTED, echo=lambda _: {"applied": {}, **said}) as endpoint,
+        pytest.raises(TeacherError) as caught,
+    ):  # type: ignore[dict-item]
+        run(endpoint.url, prompt_file(tmp_path), tmp_path / "out", "medical=1")
+    assert told in str(caught.value)
+
+
 def test_a_router_may_apply_other_coefficients(tmp_path: Path) -> None:
-    with turning(
-        about=ABOUT | {"router": {"domains": ["medical"]}}, echo=lambda _: {"applied": {"medical": 0.2}}
-    ) as endpoint:
+    with turning(about=ROUTED, echo=lambda knobs: {"requested": knobs, "applied": {"medical": 0.2}}) as endpoint:
         assert run(endpoint.url, prompt_file(tmp_path, 3), tmp_path / "out").missing == 0
     assert read_plan(tmp_path / "out").answered_by.routed
 
@@ -167,6 +193,26 @@ def test_replies_that_fail_are_listed_and_asked_for_again(tmp_path: Path) -> Non
     assert shards(out) == shards(tmp_path / "whole")
 
 
+def test_what_an_earlier_run_has_had_is_told_as_such(tmp_path: Path) -> None:
+    read = read_prompts(prompt_file(tmp_path))
+    told: list[tuple[int, bool]] = []
+
+    def refuse(_: int, body: Body) -> str | None:
+        return (
+            "400" if body["messages"][0]["content"] in ("How do I sleep, take 7?", "How do I sleep, take 8?") else None
+        )
+
+    for fault in (refuse, lambda *_: None):
+        told.clear()
+        with turning(fault) as endpoint:
+            plan, opened = chosen(Choice(endpoint_url=endpoint.url), read, SETTINGS, Sampling(), 5)
+            done = generate(plan, read, tmp_path / "out", opened, advance=lambda n, before: told.append((n, before)))
+    assert (done.before, done.kept, done.answers) == (54, 9, 6)
+    assert told[0] == (54, True)
+    assert sum(n for n, before in told[1:] if before) == 9
+    assert sum(n for n, before in told if not before) == 6
+
+
 def test_hiccups_change_nothing(tmp_path: Path) -> None:
     faults = ["429", "500", "reset", "truncated", None, None, None]
     with turning(lambda number, _: faults[number % len(faults)]) as endpoint:
@@ -211,6 +257,30 @@ def test_two_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
             run(endpoint.url, prompts, out)
         first.join()
     assert len(replies(out)) == 69
+
+
+@pytest.mark.parametrize("at_once", [3, 40])
+def test_as_many_are_asked_at_once_as_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    class Counting(BatchedTeacher):
+        async def _gathered(self) -> None:
+            await super()._gathered()
+            waiting.append(len(self._waiting))
+
+    class Same:
+        def answer(self, requests: Sequence[Request]) -> list[Answer]:
+            batches.append(len(requests))
+            return [Answer("Sleep well.", "stop", 3, 3, "2026-01-01T00:00:00+00:00") for _ in requests]
+
+    waiting: list[int] = []
+    batches: list[int] = []
+    monkeypatch.setattr(generating, "WINDOW", 10)
+    read = read_prompts(prompt_file(tmp_path, 90))
+    with turning() as endpoint:
+        plan, _ = chosen(Choice(endpoint_url=endpoint.url), read, ["base"], Sampling(), 100)
+    place = InProcess(Same, at_once)
+    generate(plan, read, tmp_path / "out", lambda cache, budget: Counting(place, cache, budget))
+    assert max(batches) == at_once
+    assert max(waiting) == max(10, 2 * at_once)  # no more than that is in hand
 
 
 def test_no_endpoint_is_told(tmp_path: Path) -> None:

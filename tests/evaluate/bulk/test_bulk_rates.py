@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignvec.errors import DataError
+from alignvec.errors import DataError, StorageError
 from alignvec.evaluate.bulk import rates
 from alignvec.evaluate.bulk.plan import AnsweredBy, Plan, PromptsUsed, keep_plan
 from alignvec.evaluate.bulk.rates import bulk_rates, tables, write_rates
@@ -116,6 +116,42 @@ def test_replies_that_never_change_are_told(tmp_path: Path) -> None:
     shard_path(tmp_path, 0, 1).write_text(shard_path(tmp_path, 0, 0).read_text())
     (note,) = bulk_rates(tmp_path, ByFirstWord()).notes  # type: ignore[arg-type]
     assert "seems to ignore the knobs" in note
+
+
+def test_settings_without_replies_are_not_taken_for_alike(tmp_path: Path) -> None:
+    three: tuple[dict[str, float], ...] = (*TWO, {"medical": 0.5})
+    written(tmp_path, three, count=7)
+    shard_path(tmp_path, 0, 1).write_text(shard_path(tmp_path, 0, 0).read_text())
+    shard_path(tmp_path, 0, 2).unlink()
+    assert bulk_rates(tmp_path, ByFirstWord()).notes == ()  # type: ignore[arg-type]
+    shard_path(tmp_path, 0, 1).unlink()
+    assert bulk_rates(tmp_path, ByFirstWord()).notes == ()  # type: ignore[arg-type]
+
+
+def test_a_router_is_told(tmp_path: Path) -> None:
+    written(tmp_path, TWO, routed=True)
+    (note,) = bulk_rates(tmp_path, ByFirstWord()).notes  # type: ignore[arg-type]
+    assert "a router decided what was applied" in note
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    def broken(_: Figure, to: Any, **__: Any) -> None:
+        if isinstance(to, Path):
+            to.write_bytes(b"half")
+        else:
+            to.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    written(tmp_path, TWO)
+    result = bulk_rates(tmp_path, ByFirstWord())  # type: ignore[arg-type]
+    write_rates(result, tmp_path)
+    whole = (tmp_path / "rates.png").read_bytes()
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(StorageError):
+        write_rates(result, tmp_path)
+    assert (tmp_path / "rates.png").read_bytes() == whole
 
 
 def test_knobs_in_a_name_are_told_to_be_unproven(tmp_path: Path) -> None:

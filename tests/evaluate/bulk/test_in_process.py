@@ -47,6 +47,26 @@ def test_rows_with_other_knobs_and_seeds_share_a_batch_and_reply_as_each_alone(
     assert found[0].text != found[1].text
 
 
+def test_tokens_are_counted_and_not_guessed(tiny: models.BaseModel) -> None:
+    model, made = KnobbedModel(tiny), []
+    generated = tiny.model.generate
+
+    def kept(**options: Any) -> Any:
+        output = generated(**options)
+        made.append(output[:, options["input_ids"].shape[1] :].tolist())
+        return output
+
+    tiny.model.generate = kept
+    asked = [request(query, 1) for query in ("How are you?", "What now?", "Why so?")]
+    assert [one.completion_tokens for one in ChatAnswers(LocalChats(model)).answer(asked)] == [8, 8, 8]
+    end = next(token for token in made[0][0][1:] if any(token not in row for row in made[0]))
+    tiny.model.generation_config.eos_token_id = end
+    counts = [row.index(end) + 1 if end in row else 8 for row in made[0]]
+    assert len(set(counts)) > 1
+    found = ChatAnswers(LocalChats(model)).answer(asked)
+    assert [one.completion_tokens for one in found] == counts
+
+
 def test_a_request_without_a_penalty_has_none() -> None:
     plain = Request("m", (("user", "why?"),), 0.0, 1.0, 9, 4)
     assert sampling_of(plain) == Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=9, seed=4)

@@ -170,6 +170,7 @@ def _spent(job: "Job", prompt_tokens: int, completion_tokens: int) -> str:
 
 
 def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
+    from alignvec import models
     from alignvec.data.domain import load_domain
     from alignvec.data.publish.card import require_free
     from alignvec.data.schema import Sampling
@@ -179,6 +180,7 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
     from alignvec.data.teacher.budget import Limits, Prices
     from alignvec.data.teacher.endpoint import Endpoint
     from alignvec.errors import ConfigError
+    from alignvec.vectors.fingerprint import fingerprint
 
     for option in ("teacher_model", "judge_model"):
         if given.get(option) == "":
@@ -190,15 +192,19 @@ def _job(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
         raise ConfigError("no teacher: name its --teacher-url, or use --teacher-engine vllm")
     if vllm and not given.get("judge_url") and (given.get("judge_model") or given.get("judge_key_variable")):
         raise ConfigError("the one model of --teacher-engine vllm is the judge as well; another needs --judge-url")
-    folder = Path(given["teacher_model"])
-    teacher = folder.resolve().name if vllm and folder.is_dir() else given["teacher_model"]
+    name = teacher = given["teacher_model"]
+    if vllm and (folder := Path(name).expanduser()).is_dir():  # folders of different models may share a name
+        name = folder.resolve().name
+        teacher = f"{name}@{fingerprint(models.resolve(str(folder)))[:12]}"
     if "rows" in stages:
         require_free(given["out"] / DATASET)
     settings = BuildSettings(
         domain=load_domain(given["domain"]),
         prompts=load_prompts(given["prompts"]),
         teacher=teacher,
-        judge=None if given.get("no_judge") else given.get("judge_model") or teacher,
+        judge=None
+        if given.get("no_judge")
+        else given.get("judge_model") or (name if given.get("judge_url") else teacher),
         seed=given["seed"],
         queries_per_persona=given.get("queries_per_persona", 2),
         retries=given["retries"],

@@ -22,6 +22,7 @@ class Answering(ABC):
 
     Attributes:
         budget: limits, and what was spent.
+        at_once: most requests that are being answered at one time.
         requests: answers that were not in the cache.
         cached: answers that were.
         retries: cause to the number of attempts that failed of it.
@@ -29,10 +30,12 @@ class Answering(ABC):
     Args:
         cache: answers that are there already, and where new ones go.
         budget: what it may cost.
+        at_once: most requests that are being answered at one time.
     """
 
-    def __init__(self, cache: AnswerCache, budget: Budget) -> None:
+    def __init__(self, cache: AnswerCache, budget: Budget, at_once: int) -> None:
         self.budget = budget
+        self.at_once = at_once
         self.requests = 0
         self.cached = 0
         self.retries: Counter[str] = Counter()

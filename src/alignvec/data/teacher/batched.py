@@ -11,7 +11,10 @@ from alignvec.data.teacher.budget import Budget
 from alignvec.data.teacher.cache import AnswerCache
 from alignvec.data.teacher.request import Answer, Request
 from alignvec.data.teacher.slots import Urgency
-from alignvec.errors import DataError, KnobError
+from alignvec.errors import DataError, KnobError, TeacherError
+
+REFUSED_IN_A_ROW = 50
+"""Requests that an engine may refuse one after the other; then it seems to refuse all, and is asked no more."""
 
 
 class BatchEngine(Protocol):
@@ -55,10 +58,11 @@ class BatchedTeacher(Answering):
     """
 
     def __init__(self, place: InProcess, cache: AnswerCache, budget: Budget) -> None:
-        super().__init__(cache, budget)
+        super().__init__(cache, budget, place.in_flight)
         self._start = place.start
         self._engine: BatchEngine | None = None
-        self._batch_size = place.in_flight
+        self._refused_in_a_row = 0
+        self._stopped: BaseException | None = None
         self._waiting: list[_Waiting] = []
         self._count = 0
         self._running: asyncio.Task[None] | None = None
@@ -72,6 +76,8 @@ class BatchedTeacher(Answering):
 
     async def _fresh(self, request: Request, urgency: Urgency) -> Answer:
         async with self.budget.reserved(request):
+            if self._stopped is not None:
+                raise self._stopped
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self._count += 1
             heapq.heappush(self._waiting, (urgency, self._count, request, future))
@@ -82,23 +88,32 @@ class BatchedTeacher(Answering):
     async def _run(self) -> None:
         while self._waiting:
             await self._gathered()
-            batch = [heapq.heappop(self._waiting) for _ in range(min(self._batch_size, len(self._waiting)))]
+            batch = [heapq.heappop(self._waiting) for _ in range(min(self.at_once, len(self._waiting)))]
             batch = [one for one in batch if not one[-1].done()]
-            if batch:
-                await self._answer(batch)
+            if not batch:
+                continue
+            try:
+                if self._engine is None:
+                    self._engine = await asyncio.to_thread(self._start)
+                await self._answer(self._engine, batch)
+            except BaseException as error:  # not of these requests alone: whoever else asks would meet it too
+                self._stopped = error
+                _fail([*batch, *self._waiting], error)
+                self._waiting.clear()
 
     async def _gathered(self) -> None:
         """Wait until nobody who could ask now has anything more to ask, or the batch is full."""
         before = -1
-        while before < len(self._waiting) < self._batch_size:
+        while before < len(self._waiting) < self.at_once:
             before = len(self._waiting)
             for _ in range(8):  # a task that was just answered takes some turns to ask for what comes next
                 await asyncio.sleep(0)
 
-    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+    async def _answer(self, engine: BatchEngine, batch: Sequence[_Waiting]) -> None:
         """Answer a batch; one that fails for what is asked is halved until the fault is alone with its request."""
         try:
-            answers = await asyncio.to_thread(self._call, [request for _, _, request, _ in batch])
+            answers = await asyncio.to_thread(engine.answer, [request for _, _, request, _ in batch])
+            self._refused_in_a_row = 0
             for (_, _, request, future), answer in zip(batch, answers, strict=True):
                 self._keep(request, answer)
                 if not future.done():
@@ -106,18 +121,16 @@ class BatchedTeacher(Answering):
         except (DataError, KnobError) as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._answer(batch[:middle])
-                await self._answer(batch[middle:])
-            else:
-                _fail(batch, NoAnswerError(str(error)))
-        except BaseException as error:  # not of these requests alone: whoever else waits would meet it too
-            _fail([*batch, *self._waiting], error)
-            self._waiting.clear()
-
-    def _call(self, requests: Sequence[Request]) -> list[Answer]:
-        if self._engine is None:
-            self._engine = self._start()
-        return self._engine.answer(requests)
+                await self._answer(engine, batch[:middle])
+                await self._answer(engine, batch[middle:])
+                return
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= REFUSED_IN_A_ROW:
+                raise TeacherError(
+                    f"{self._refused_in_a_row} requests in a row were refused, the last one so: {error}; answers so "
+                    "far are kept, and the same command goes on when that is mended"
+                ) from error
+            _fail(batch, NoAnswerError(str(error)))
 
 
 def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:

@@ -49,7 +49,7 @@ class Teacher(Answering):
     def __init__(
         self, endpoint: Endpoint, cache: AnswerCache, budget: Budget, *, check: Check = lambda *_: None
     ) -> None:
-        super().__init__(cache, budget)
+        super().__init__(cache, budget, endpoint.in_flight)
         self._endpoint = endpoint
         self._check = check
         self._pace = Pace()

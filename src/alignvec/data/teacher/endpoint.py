@@ -51,6 +51,21 @@ class Endpoint:
         parts = urlsplit(self.base_url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
+    def refuse_secret(self, key_option: str) -> None:
+        """Refuse a URL with a user's name or password, for results that keep the URL or the command.
+
+        Args:
+            key_option: names the environment variable with the key.
+
+        Raises:
+            ConfigError: if there is one, or the URL is none.
+        """
+        if self.shown != self.base_url:
+            raise ConfigError(
+                f"--{self.role}-url has a user's name or password, which results would keep; put the key into an "
+                f"environment variable and name that with {key_option}"
+            )
+
     @property
     def key(self) -> str:
         """The API key.

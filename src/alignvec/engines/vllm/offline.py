@@ -98,7 +98,7 @@ class OfflineEngine:
         for folder in self._composer.retire().values() if self._composer else ():
             shutil.rmtree(folder, ignore_errors=True)
         ends = [output.outputs[0] for output in outputs]
-        return [Continuation(end.text.strip(), end.finish_reason == "stop") for end in ends]
+        return [Continuation(end.text.strip(), end.finish_reason == "stop", len(end.token_ids)) for end in ends]
 
     def asked(
         self, knobs: Sequence[Knobs], sampling: Sequence[Mapping[str, Any]]

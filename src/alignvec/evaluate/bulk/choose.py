@@ -22,6 +22,8 @@ from alignvec.steer.scale import Scale
 
 BATCH_SIZES = {"local": 16, "vllm": 1024}
 """Replies at once, if the user does not say: a padded batch, and what vLLM schedules by itself."""
+OF_THIS_PROCESS = ("model", "vectors", "batch_size", "dtype", "device")
+"""What an endpoint is not told; given with one, it would be passed over."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Choice:
         in_flight: most requests at once.
         timeout: seconds one attempt may take.
         attempts: tries of a request that the endpoint fails.
-        model: base model of `local` and `vllm`.
+        model: base model of `local` and `vllm`; None: `demo`.
         vectors: their vectors; None: the shipped ones.
         batch_size: replies at once; None: see `BATCH_SIZES`.
-        dtype: of the weights.
+        dtype: of their weights; None: `float32`.
         device: torch device of `local`.
     """
 
@@ -52,10 +54,10 @@ class Choice:
     in_flight: int = 16
     timeout: float = 120.0
     attempts: int = 6
-    model: str = "demo"
+    model: str | None = None
     vectors: Sequence[Path] | None = None
     batch_size: int | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
     device: str | None = None
 
 
@@ -107,9 +109,16 @@ def chosen(
 def _behind_an_endpoint(choice: Choice) -> tuple[AnsweredBy, dict[str, Scale], Opened]:
     if not choice.endpoint_url:
         raise ConfigError("--engine openai needs --endpoint-url, such as http://127.0.0.1:8000")
+    if given := [name for name in OF_THIS_PROCESS if getattr(choice, name) is not None]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(
+            f"{names}: of an engine in this process, not of an endpoint; leave out, or choose --engine local or vllm"
+            + (" (the model's name there is --endpoint-model)" if "model" in given else "")
+        )
     endpoint = Endpoint(
         choice.endpoint_url, choice.in_flight, choice.timeout, choice.attempts, choice.key_variable, role="endpoint"
     )
+    endpoint.refuse_secret("--key-variable")
     served: Served = ask_what_is_served(endpoint)
     model = choice.endpoint_model or served.model
     if not model:
@@ -133,23 +142,22 @@ def _in_this_process(choice: Choice, engine: Literal["local", "vllm"]) -> tuple[
     from alignvec.vectors.fingerprint import fingerprint
     from alignvec.vectors.store import load_card
 
+    model, dtype = choice.model or models.DEMO, choice.dtype or "float32"
     places = vector_places(choice.vectors)
     if engine == "vllm" and choice.device:
         raise ConfigError("--device is of the local engine; vLLM takes the devices that it finds")
 
     def start() -> BatchEngine:
         if engine == "vllm":
-            return vllm_answers(choice.model, list(places.values()), dtype=choice.dtype)
-        return ChatAnswers(
-            LocalChats(load_knobbed(choice.model, choice.vectors, dtype=choice.dtype, device=choice.device))
-        )
+            return vllm_answers(model, list(places.values()), dtype=dtype)
+        return ChatAnswers(LocalChats(load_knobbed(model, choice.vectors, dtype=dtype, device=choice.device)))
 
     place = InProcess(start, choice.batch_size or BATCH_SIZES[engine])
     by = AnsweredBy(
         engine=engine,
-        model=choice.model,
-        dtype=choice.dtype,
-        base=fingerprint(models.resolve(choice.model)),
+        model=model,
+        dtype=dtype,
+        base=fingerprint(models.resolve(model)),
         vectors={name: _files_digest(load_card(place).files) for name, place in places.items()},
     )
     return by, lambda cache, budget: BatchedTeacher(place, cache, budget)

@@ -77,7 +77,8 @@ def echo_check(endpoint: Endpoint, *, routed: bool) -> Callable[[Request, Comple
 
     Args:
         endpoint: named in what the user is told.
-        routed: a router turns knobs as far as the prompt is their business, so that other coefficients are no fault.
+        routed: a router turns knobs as far as the prompt is their business, so that other coefficients are no fault;
+            what the answer says was requested must be what was asked for.
 
     Returns:
         The check; it raises a `TeacherError`, as every answer would be wrong.
@@ -95,7 +96,14 @@ def echo_check(endpoint: Endpoint, *, routed: bool) -> Callable[[Request, Comple
                 "--model-template)"
             )
         asked = {name: value for name, value in request.knobs if value}
-        if not routed and not _same(asked, applied):
+        if routed:
+            requested = told.get("requested")
+            if not isinstance(requested, dict) or not _same(asked, requested):
+                raise TeacherError(
+                    f"{endpoint.shown} was asked for {format_knobs(asked)} and says that it was asked for "
+                    f"{_told(requested) if isinstance(requested, dict) else 'nothing'}; its router may not have got it"
+                )
+        elif not _same(asked, applied):
             raise TeacherError(
                 f"{endpoint.shown} was asked for {format_knobs(asked)} and has applied {_told(applied)}"
                 f"{_why(told)}; ask for what it applies"

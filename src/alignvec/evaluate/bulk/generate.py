@@ -26,7 +26,7 @@ from alignvec.steer.knobs import Knobs
 from alignvec.vectors.strict import Strict
 
 WINDOW = 1024
-"""Prompts in hand at once: enough that one slow answer holds nothing up."""
+"""Fewest prompts in hand at once: enough that one slow answer holds nothing up; twice as many as an engine takes."""
 FAILED = "failed.jsonl"
 ANSWERS = "answers.sqlite"
 
@@ -85,7 +85,7 @@ def generate(
     opened: Opened,
     *,
     limits: Limits | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int, bool], None] = lambda *_: None,
 ) -> Generation:
     """Generate what is missing of a run.
 
@@ -95,7 +95,8 @@ def generate(
         out: folder of the run.
         opened: makes whoever answers.
         limits: of spending.
-        advance: called with the number of replies that are done; first with those of whole shards.
+        advance: called with the number of replies that are done, and whether they are from an earlier run; first with
+            those of whole shards.
 
     Raises:
         DataError: if the folder holds another run, or is in use.
@@ -144,10 +145,10 @@ async def _run(
     opened: Opened,
     limits: Limits,
     failures: TextIO,
-    advance: Callable[[int], None],
+    advance: Callable[[int, bool], None],
 ) -> Generation:
-    started, missing, before = time.monotonic(), 0, _whole(plan, out)
-    advance(before)
+    started, missing, kept, before = time.monotonic(), 0, 0, _whole(plan, out)
+    advance(before, True)
     shard: list[Generated] = []
     with AnswerCache(out / ANSWERS) as cache:
         budget = Budget(Prices(), limits, cache.tokens())
@@ -163,7 +164,9 @@ async def _run(
                 except NoAnswerError as error:
                     return asked, error
 
-            async for asked, answer in ordered(_open(plan, prompts, out), work, window=WINDOW):
+            async for asked, answer in ordered(
+                _open(plan, prompts, out), work, window=max(WINDOW, 2 * answering.at_once)
+            ):
                 if isinstance(answer, Answer):
                     shard.append(_generated(asked, answer))
                 else:
@@ -172,7 +175,9 @@ async def _run(
                 if asked.last:
                     write_shard(asked.shard, shard)
                     shard = []
-                advance(1)
+                again = kept < answering.cached  # kept answers are found ahead of their turn; their number is right
+                kept += again
+                advance(1, again)
             return Generation(
                 out=str(out),
                 replies=plan.replies,

@@ -54,7 +54,7 @@ class ChatAnswers:
                 text=one.text,
                 finish_reason="stop" if one.ended else "length",
                 prompt_tokens=request.prompt_tokens,
-                completion_tokens=len(one.text) // 4 + 1,
+                completion_tokens=len(one.text) // 4 + 1 if one.tokens is None else one.tokens,
                 time=now,
             )
             for request, one in zip(requests, found, strict=True)

@@ -1,4 +1,4 @@
-"""Prompts of a run, read from their file as they are needed: memory does not grow with their number."""
+"""Prompts of a run, read from their file as they are needed: held are digests of their ids, not the prompts."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Level rates of a run, read shard by shard: what is kept are counts by persona, not replies."""
+"""Level rates of a run, read shard by shard: what is kept are counts by persona (or prompt), not replies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class SettingRates(Strict):
         degenerate: share of replies that are empty or loop.
         cut: share of replies that did not end by themselves.
         same: share of replies that are those at the first setting of the run, word for word.
-        tokens: mean length.
+        tokens: mean length, as the engine counted.
     """
 
     domain: str | None
@@ -195,11 +195,14 @@ def _rates(plan: Plan, domain: str | None, setting: int, counts: _Counts, levels
 
 def _notes(plan: Plan, rates: Sequence[SettingRates]) -> Iterator[str]:
     first, *others = plan.settings
-    alike = [one for one in rates if one.knobs != first and one.same == 1.0]
-    if others and len(alike) == len(rates) - sum(one.knobs == first for one in rates):
+    turned = [one for one in rates if one.knobs != first]
+    replied = {format_knobs(one.knobs) for one in turned}
+    if others and len(replied) == len(others) and all(one.same == 1.0 for one in turned):
         yield (
             "every setting got the same replies, word for word: whoever answered seems to ignore the knobs "
             f"({MANIFEST} says who)"
         )
     if plan.answered_by.named:
         yield "knobs were sent in the model's name, where nothing proves that they were turned"
+    if plan.answered_by.routed:
+        yield "a router decided what was applied to each prompt: knobs are those that were asked for"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignvec.evaluate.plot import COLOURS, band
-from alignvec.files import storage_errors
+from alignvec.files import write_figure
 from alignvec.steer.knobs import format_knobs
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plot_rates(result: "BulkRates", path: Path) -> None:
-    """Draw one panel a domain into a PNG.
+    """Draw one panel a domain into a PNG, atomically.
 
     Raises:
         StorageError: if the picture cannot be written.
@@ -30,9 +30,7 @@ def plot_rates(result: "BulkRates", path: Path) -> None:
         axis.set(title=f"{domain or 'all prompts'}: {sum(one.replies for one in mine):,} generated replies")
         axis.set(ylim=(-0.03, 1.03), ylabel="share of replies")
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _only_knob(result: "BulkRates") -> str | None:

@@ -23,7 +23,7 @@ class Generated(Strict):
         knobs: vector to coefficient λ; empty is the base.
         reply: what was generated.
         ended: whether it ended by itself, and not at the longest length.
-        tokens: of the reply, as the engine counted; estimated where it does not.
+        tokens: of the reply, as the engine counted; a token per four characters where it does not.
     """
 
     id: str
