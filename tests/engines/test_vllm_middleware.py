@@ -35,6 +35,13 @@ class FakeVllm:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.paths.append(scope["path"])
+        if scope["path"] == "/metrics":
+            await self._start(send, b"text/plain")
+            lines = [b'vllm:lora_requests_info{running_lora_adapters="demo:medical=-1"} 1\n', b"vllm:running 2\n"]
+            for line in lines:
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         body = b""
         while True:
             message = await receive()
@@ -312,6 +319,12 @@ def test_models_and_vectors_are_told_as_by_our_own_server(start: Start) -> None:
     assert ask("/v1/models/demo:medical=0.5", method="GET").json()["id"] == "demo:medical=0.5"
     assert ask("/v1/models/demo:dental=0.5", method="GET").status_code == 404
     assert app.paths == []
+
+
+def test_metrics_do_not_tell_what_users_ask_for(start: Start) -> None:
+    _, ask = start("adapters")
+    reply = ask("/metrics", method="GET")
+    assert reply.text == "vllm:running 2\n" and reply.headers["content-length"] == "15"
 
 
 def test_without_a_policy_only_this_machine_is_answered(start: Start) -> None:

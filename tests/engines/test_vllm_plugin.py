@@ -70,6 +70,8 @@ def test_the_command_line_and_the_environment_say_what_the_plan_says(
     gate = command(plan_for("gate"), **sizes, extra=["--tensor-parallel-size", "2"])
     assert gate[-2:] == ["--tensor-parallel-size", "2"] and "--enforce-eager" in gate
     assert gate[gate.index("--max-loras") + 1] == "1" and gate[gate.index("--max-lora-rank") + 1] == "8"
+    targets = gate[gate.index("--lora-target-modules") + 1 :][:7]
+    assert targets == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     stack = json.loads(gate[gate.index("--lora-modules") + 1])
     assert stack["name"] == "alignvec" and not Path(stack["path"]).exists() and Path(stack["path"]).parent.is_dir()
     monkeypatch.setattr("alignvec.serve.vllm.start.on_cpu", lambda: True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from alignvec.engines.stack import gate_row, stack_parts
-from alignvec.engines.vllm.gate import Gates, entered, gated_product
+from alignvec.engines.vllm.gate import Gates, entered, factors, gated_product
 from alignvec.errors import KnobError, VectorError
 from alignvec.merge.export import compose
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
@@ -118,7 +118,7 @@ def test_the_product_is_that_of_every_token_by_itself() -> None:
     x, gates = torch.randn(9, 7, generator=generator), torch.randn(9, rank, generator=generator)
     base = torch.randn(9, sum(widths), generator=generator)
     y = base.clone()
-    gated_product(y, x, a, b, widths, gates)
+    gated_product(y, x, factors(a, b, rank), gates)
     for token in range(9):
         sides = [
             factor_b[0, 0, :, :rank] @ (gates[token] * (factor_a[0, 0, :rank] @ x[token]))
@@ -126,7 +126,7 @@ def test_the_product_is_that_of_every_token_by_itself() -> None:
         ]
         torch.testing.assert_close(y[token], base[token] + torch.cat(sides), rtol=1e-4, atol=1e-4)
     again = base.clone()
-    gated_product(again, x, a, b, widths, torch.zeros(9, rank))
+    gated_product(again, x, factors(a, b, rank), torch.zeros(9, rank))
     assert torch.equal(again, base)
 
 

@@ -40,4 +40,5 @@ def test_no_more_settings_are_read_than_there_are_rows() -> None:
     few = {one.way: one for one in held_settings(shape_of("llama-3-8b"), [16], rows=16)}
     assert many["merged"].read == few["merged"].read == 16 and many["adapters"].read == few["adapters"].read
     assert many["gate"].resident == few["gate"].resident and many["gate"].gpus == 1
-    assert many["merged"].gpus == -(-10_000 * 2 * shape_of("llama-3-8b").parameters // (80 * 2**30))
+    assert many["merged"].gpus == 10_000
+    assert [one.gpus for one in held_settings(shape_of("llama-3-70b"), [10]) if one.way == "merged"] == [20]

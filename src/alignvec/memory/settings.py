@@ -26,7 +26,7 @@ class Held(BaseModel):
         settings: how many.
         stored: bytes on disk.
         resident: bytes of accelerator memory if all are ready to be used at once, the base's weights included.
-        gpus: accelerators of `GPU` bytes that hold it, without room for keys and values.
+        gpus: accelerators of `GPU` bytes that hold it, without room for keys and values; a copy never shares one.
         fresh: bytes written for one more setting.
         read: bytes of weights read in a decode step in which every row has another setting, over the base's.
         products: multiplications of a token in linear layers, over the base's.
@@ -103,7 +103,7 @@ def held_settings(
                     settings=count,
                     stored=stored,
                     resident=resident,
-                    gpus=math.ceil(resident / GPU),
+                    gpus=count * math.ceil(weights / GPU) if way == "merged" else math.ceil(resident / GPU),
                     fresh=fresh,
                     read=read,
                     products=products,

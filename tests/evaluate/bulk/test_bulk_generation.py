@@ -124,6 +124,15 @@ def test_a_router_may_apply_other_coefficients(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "out").answered_by.routed
 
 
+def test_a_keys_defaults_do_not_stand_in_for_the_base(tmp_path: Path) -> None:
+    keys: list[object] = [{"default": 1.0, "forced": False}, None]
+    about = ABOUT | {"data": [one | {"key": key} for one, key in zip(ABOUT["data"], keys, strict=True)]}  # type: ignore[arg-type]
+    with turning(about=about, echo=lambda knobs: {"applied": {"legal": 1.0} | knobs}) as endpoint:
+        done = run(endpoint.url, prompt_file(tmp_path, 3), tmp_path / "out", "base", "legal=-1")
+        asked = {json.dumps(body["alignment"]) for body in bodies(endpoint)}
+    assert done.missing == 0 and asked == {'{"legal": 0.0}', '{"legal": -1.0}'}
+
+
 def test_a_plain_endpoint_is_asked_for_the_base_alone(tmp_path: Path) -> None:
     prompts = prompt_file(tmp_path, 3)
     with turning(about=None, echo=lambda _: None) as endpoint:

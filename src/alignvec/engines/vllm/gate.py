@@ -7,7 +7,7 @@ runners keep with the request. All requests name one adapter, so vLLM schedules 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -94,29 +94,43 @@ MOST_ROWS: Final = 10_000
 """Settings whose gates are kept."""
 
 
-def gated_product(
-    y: torch.Tensor,
-    x: torch.Tensor,
-    a: Sequence[torch.Tensor],
-    b: Sequence[torch.Tensor],
-    widths: Sequence[int],
-    gates: torch.Tensor,
-) -> None:
-    """Add b((a x) ∘ gate) to y in place, for each slice of a layer that is several in one.
+class Factors(NamedTuple):
+    """The stack's factors at one layer, as `gated_product` wants them.
+
+    Attributes:
+        a: [slices * rank, in]: what slices of a layer that is several in one read is the same input.
+        b: of each slice, [rank, width].
+    """
+
+    a: torch.Tensor
+    b: Sequence[torch.Tensor]
+
+
+def factors(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor], rank: int) -> Factors:
+    """A copy of what vLLM holds of a layer, without its padding.
+
+    Args:
+        a: of each slice, [adapters, 1, rank or more, in]; the first adapter is the stack.
+        b: of each slice, [adapters, 1, width, rank or more].
+        rank: of the stack.
+    """
+    return Factors(torch.cat([one[0, 0, :rank] for one in a]), [one[0, 0, :, :rank].T.contiguous() for one in b])
+
+
+def gated_product(y: torch.Tensor, x: torch.Tensor, found: Factors, gates: torch.Tensor) -> None:
+    """Add b((a x) ∘ gate) to y in place, slice by slice.
 
     Args:
         y: [tokens, Σ widths].
         x: [tokens, in].
-        a: of each slice, [adapters, 1, rank or more, in]; the first adapter is the stack.
-        b: of each slice, [adapters, 1, width, rank or more].
-        widths: of the slices in y.
+        found: the layer's factors.
         gates: [tokens, rank].
     """
-    rank, start = gates.shape[1], 0
-    for factor_a, factor_b, width in zip(a, b, widths, strict=True):
-        piece = torch.nn.functional.linear(x, factor_a[0, 0, :rank]) * gates
-        y[:, start : start + width].addmm_(piece, factor_b[0, 0, :, :rank].T)
-        start += width
+    pieces = torch.nn.functional.linear(x, found.a).view(len(x), len(found.b), -1) * gates[:, None]
+    start = 0
+    for index, factor in enumerate(found.b):
+        y[:, start : start + factor.shape[1]].addmm_(pieces[:, index], factor)
+        start += factor.shape[1]
 
 
 def entered(gates: Gates, extra: Mapping[str, Any] | None, xarg: str) -> str | None:

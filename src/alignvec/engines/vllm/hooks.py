@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import torch
 
-from alignvec.engines.vllm.gate import ADAPTER, ADAPTER_ID, Gates, entered, gated_product
+from alignvec.engines.vllm.gate import ADAPTER, ADAPTER_ID, Factors, Gates, entered, factors, gated_product
 from alignvec.engines.vllm.plan import XARG, Plan
 from alignvec.errors import AlignvecError
 
@@ -141,6 +141,7 @@ def _replace_products(gates: Gates) -> None:
     from vllm.lora.punica_wrapper.punica_gpu import PunicaWrapperGPU
 
     start = PunicaWrapperBase.__init__
+    copies: dict[int, Factors] = {}
 
     @wraps(start)
     def __init__(self: Any, max_num_batched_tokens: int, *rest: Any, **named: Any) -> None:
@@ -159,8 +160,10 @@ def _replace_products(gates: Gates) -> None:
         if not gates.any:
             return
         x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        own = gates.of(x, self._token_lora_indices.shape[0])
-        gated_product(y, x, lora_a_stacked, lora_b_stacked, output_slices, own)
+        key = lora_a_stacked[0].data_ptr()
+        if key not in copies:  # the stack is loaded by now, and no other adapter ever takes its place
+            copies[key] = factors(lora_a_stacked, lora_b_stacked, gates.rank)
+        gated_product(y, x, copies[key], gates.of(x, self._token_lora_indices.shape[0]))
 
     def refuse(self: Any, *_: Any, **__: Any) -> None:
         raise RuntimeError("alignvec: the gate has no product for this kind of layer; serve with --knobs-by adapters")

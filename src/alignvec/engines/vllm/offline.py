@@ -12,7 +12,7 @@ from alignvec.engines.vllm.gate import Gates
 from alignvec.engines.vllm.plan import PLAN, XARG, Way
 from alignvec.engines.vllm.plugin import register
 from alignvec.engines.vllm.prepare import make_plan, on_cpu, require_vllm
-from alignvec.errors import DataError
+from alignvec.errors import DataError, KnobError
 from alignvec.steer.knobs import Knobs, check_knobs, format_knobs
 from alignvec.steer.model import Continuation
 from alignvec.steer.sampling import Sampling
@@ -61,6 +61,7 @@ class OfflineEngine:
                 self._composer = Composer(made, [load_vector(place) for place in vectors])
             slots = 1 if way == "gate" else arguments.pop("max_loras", 4)
             arguments |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": made.rank}
+            arguments["lora_target_modules"] = list(made.targets)
             if way == "gate" and not on_cpu():
                 arguments["enforce_eager"] = True
         from vllm import LLM
@@ -82,14 +83,18 @@ class OfflineEngine:
 
         Args:
             chats: turns with `role` and `content`.
-            knobs: one setting for each chat.
+            knobs: one setting for each chat, λ by name; nothing is cut to a usable range.
             sampling: how to decode; one for all, or one for each chat.
 
         Raises:
-            KnobError: if a name is unknown or a coefficient is not finite.
+            KnobError: if a name is unknown, a coefficient is not finite, or there is not a setting for each chat.
             DataError: if vLLM refuses a chat, as one that is too long.
         """
         each = [sampling] * len(chats) if isinstance(sampling, Sampling) else sampling
+        if not len(chats) == len(knobs) == len(each):
+            raise KnobError(
+                f"{len(knobs)} settings and {len(each)} samplings for {len(chats)} chats; give one for each"
+            )
         params, requests = self.asked(knobs, [_parameters(one) for one in each])
         try:
             outputs = self.model.chat([list(chat) for chat in chats], params, lora_request=requests, use_tqdm=False)

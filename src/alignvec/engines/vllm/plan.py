@@ -37,6 +37,8 @@ class Plan(BaseModel):
         base_adapter: with `adapters`, the base is served as an adapter of zeros: vLLM's products for CPUs give tokens
             without an adapter the last one's (vllm pull request 48421).
         cache: folder for composed adapters, or of the stacked one.
+        targets: names of the linear layers that vectors change, such as `q_proj`: else vLLM has adapters at the
+            embeddings and the output head too, which costs more than all others together.
         slots: with `gate`, what the stacked adapter's columns are.
         policy, audit, audit_prompts, strict, goals: as for `alignvec serve`.
         allow_other_base: skip the fingerprint check.
@@ -51,6 +53,7 @@ class Plan(BaseModel):
     vectors: tuple[Path, ...]
     rank: int
     cache: Path
+    targets: tuple[str, ...]
     step: float = 0.05
     settings: int = 64
     slots: tuple[Slot, ...] = ()

@@ -63,6 +63,7 @@ def make_plan(
         vectors=tuple(place.resolve() for place in places),
         rank=allowed_rank(rank or needed, what=what),
         cache=cache,
+        targets=tuple(sorted({tensor.split(".")[-2] for tensor in stacked})),
         slots=tuple(slots) if way == "gate" else (),
         base_adapter=way == "adapters" and on_cpu(),
         **options,

@@ -132,6 +132,7 @@ def _behind_an_endpoint(choice: Choice) -> tuple[AnsweredBy, dict[str, Scale], O
         vectors=dict(served.digests),
         named=choice.model_template,
         routed=served.routed,
+        turnable=served.turnable,
     )
     return by, dict(served.scales), lambda cache, budget: Teacher(endpoint, cache, budget, check=check)
 

@@ -30,6 +30,7 @@ class Served:
         scales: what every knob's positions mean.
         digests: vector to a digest of what is said of it; its tensors' hash is a part of that.
         routed: whether a router acts on the knobs.
+        turnable: knobs that the key may turn, if that is said.
     """
 
     said: bool = False
@@ -37,6 +38,7 @@ class Served:
     scales: Mapping[str, Scale] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     routed: bool = False
+    turnable: tuple[str, ...] = ()
 
 
 def ask_what_is_served(endpoint: Endpoint) -> Served:
@@ -65,6 +67,7 @@ def ask_what_is_served(endpoint: Endpoint) -> Served:
             scales={one["name"]: _scale(one) for one in about["data"]},
             digests={one["name"]: _digest(one) for one in about["data"]},
             routed=about.get("router") is not None,
+            turnable=tuple(one["name"] for one in about["data"] if one.get("key") and not one["key"].get("forced")),
         )
     except (httpx2.HTTPError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TeacherError(

@@ -121,6 +121,7 @@ def request_of(plan: Plan, prompt: Prompt, knobs: Knobs) -> Request:
     """
     by, sampling = plan.answered_by, plan.sampling
     turned = {name: value for name, value in knobs.items() if value}
+    named = {**dict.fromkeys(by.turnable, 0.0), **turned}
     return Request(
         model=named_model(by.named, by.model, turned) if by.named else by.model,
         messages=(("user", prompt.query),),
@@ -129,7 +130,7 @@ def request_of(plan: Plan, prompt: Prompt, knobs: Knobs) -> Request:
         max_tokens=sampling.max_new_tokens,
         seed=derived_seed(sampling.seed, prompt.id),
         repetition_penalty=sampling.repetition_penalty if sampling.repetition_penalty != 1 else None,
-        knobs=None if by.named or _plain(plan) else tuple(sorted(turned.items())),
+        knobs=None if by.named or _plain(plan) else tuple(sorted(named.items())),
     )
 
 

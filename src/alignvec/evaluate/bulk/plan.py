@@ -42,6 +42,7 @@ class AnsweredBy(Strict):
         vectors: vector to a digest of its files, or of what the endpoint says of it.
         named: how knobs are written into the model's name; None: they are not.
         routed: whether a router acts on the knobs.
+        turnable: knobs of an endpoint that every request names, at 0 too: a key may have other defaults.
     """
 
     engine: Literal["local", "openai", "vllm"]
@@ -51,6 +52,7 @@ class AnsweredBy(Strict):
     vectors: dict[str, str] = Field(default_factory=dict)
     named: str | None = None
     routed: bool = False
+    turnable: tuple[str, ...] = ()
 
 
 class Plan(Strict):

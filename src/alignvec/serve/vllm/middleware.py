@@ -38,6 +38,9 @@ OPEN: Final = ("/health", "/ping", "/version", "/metrics")
 """Paths that need no key; all others that vLLM has would pass the policy by, and are not found."""
 
 
+LISTED: Final = b"vllm:lora_requests_info"
+
+
 class NotHereError(ServeError):
     """A path that this server does not have."""
 
@@ -93,7 +96,7 @@ class AlignmentMiddleware:
             if self.policy.open:
                 require_near(headers)
             if path in OPEN:
-                await self.app(scope, receive, answer)
+                await self.app(scope, receive, _without_settings(answer) if path == "/metrics" else answer)
                 return
             rules = self.policy.rules(api_key(headers))
             entry.key = rules.name
@@ -168,6 +171,26 @@ class AlignmentMiddleware:
             models.lora_resolver_lock.pop(name, None)
         for folder in retired.values():
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _without_settings(send: Send) -> Send:
+    """Passes metrics on but for the one that lists adapters by name: with `adapters` those are what users ask for."""
+    start: Message = {}
+    body = bytearray()
+
+    async def filtered(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        body.extend(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        kept = b"".join(line for line in body.splitlines(keepends=True) if LISTED not in line)
+        MutableHeaders(scope=start)["content-length"] = str(len(kept))
+        await send(start)
+        await send({"type": "http.response.body", "body": kept})
+
+    return filtered
 
 
 def _headers(scope: Scope, length: int) -> list[tuple[bytes, bytes]]:

@@ -51,7 +51,7 @@ def command(
     made += ["--max-num-seqs", str(batch), "--generation-config", "vllm", "--api-server-count", "1"]
     made += ["--middleware", "alignvec.serve.vllm.middleware.AlignmentMiddleware"]
     made += ["--max-model-len", str(context)] if context else []
-    made += ["--enable-lora", "--max-lora-rank", str(plan.rank)]
+    made += ["--enable-lora", "--max-lora-rank", str(plan.rank), "--lora-target-modules", *plan.targets]
     if plan.way == "gate":
         stack = {"name": ADAPTER, "path": str(plan.cache / GATED)}
         made += ["--max-loras", "1", "--lora-modules", json.dumps(stack)]
