@@ -1,5 +1,7 @@
 """The stacked adapter, its gate, and the product that vLLM's layers are given."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from safetensors.torch import load_file
 
 from alignvec.engines.stack import gate_row, stack_parts
 from alignvec.engines.vllm.gate import Gates, entered, factors, gated_product
+from alignvec.engines.vllm.prepare import make_plan
 from alignvec.errors import KnobError, VectorError
 from alignvec.merge.export import compose
 from alignvec.vectors.delta import DenseDelta, LowRankDelta
+from alignvec.vectors.store import save_vector
 from alignvec.vectors.vector import AlignmentVector
 from tests.conftest import MakeVector
 from tests.engines.conftest import MakePlan
@@ -138,6 +142,20 @@ def test_the_plan_of_a_gate_has_the_stack_on_disk(plan_for: MakePlan, vectors: l
     written = (plan.cache / "adapter_model.safetensors").stat().st_mtime_ns
     assert plan_for("gate") == plan
     assert (plan.cache / "adapter_model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_vector_of_another_base_is_refused_unless_it_is_meant(
+    tiny_folder: Path, make_vector: MakeVector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
+    vector = make_vector("medical")
+    other = vector.card.base.model_copy(update={"fingerprint": "0" * len(vector.card.base.fingerprint)})
+    moved = replace(vector, card=vector.card.model_copy(update={"base": other}))
+    save_vector(moved, tmp_path / "medical")
+    with pytest.raises(VectorError, match="belongs to base"):
+        make_plan(str(tiny_folder), [tmp_path / "medical"], "gate")
+    plan = make_plan(str(tiny_folder), [tmp_path / "medical"], "gate", allow_other_base=True)
+    assert plan.allow_other_base and plan.slots
 
 
 def test_a_rank_that_vllm_or_the_operator_does_not_have_is_refused(plan_for: MakePlan) -> None:
