@@ -61,6 +61,18 @@ def test_routed_settings_are_applied_with_a_router_only_and_others_without(
         assert done.out.startswith("medical=0.5 (") and not done.errors
 
 
+def test_vllm_which_cannot_route_refuses_routed_settings(
+    command: Command, tiny_folder: Path, vectors: Path, tmp_path: Path
+) -> None:
+    line = ["serve", "--engine", "vllm", "--print-command", "--model", tiny_folder, "--vectors", vectors]
+    file = solved(tmp_path / "s.yaml", routed=True)
+    assert_told(command(*line, "--settings", file), "KnobError", "was solved with a router, and there is none here")
+    solved(file, routed=False)
+    done = command(*line, "--settings", file)
+    assert done.code == 0 and "AlignmentMiddleware" in done.out, done.err
+    assert_told(command(*line, "--router", tmp_path), "ConfigError", "--router is not for --engine vllm")
+
+
 def test_what_cannot_route_refuses_routed_settings(
     command: Command, tiny_folder: Path, vectors: Path, tmp_path: Path
 ) -> None:

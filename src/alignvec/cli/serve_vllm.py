@@ -33,15 +33,18 @@ def serve_vllm(
         options: of `make_plan`.
     """
     from alignvec.engines.vllm.prepare import make_plan, require_vllm
+    from alignvec.errors import KnobError
     from alignvec.serve.api.knobs import served_name
     from alignvec.serve.goals import check_goals
     from alignvec.serve.policy.policy import load_policy
     from alignvec.serve.run import bind
     from alignvec.serve.vllm.start import command, start
     from alignvec.steer.scale import scale_of
-    from alignvec.steer.solved import read_settings
+    from alignvec.steer.solved import read_settings, routing_mismatch
     from alignvec.vectors.store import load_card
 
+    if options["goals"] and (wrong := routing_mismatch(options["goals"], router=False)):
+        raise KnobError(wrong)
     if not print_only:
         require_vllm()
         bind(*address).close()
