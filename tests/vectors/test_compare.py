@@ -61,7 +61,7 @@ def vector(positive: dict[str, Delta], name: str = "medical", **card: Any) -> Al
 
 
 @pytest.mark.parametrize("block", [1, 40, 1 << 20])
-@pytest.mark.parametrize(("first", "second"), product(FORMS, FORMS))
+@pytest.mark.parametrize(("first", "second"), list(product(FORMS, FORMS)))
 def test_the_inner_product_is_the_sum_of_products_of_entries(
     first: str, second: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
