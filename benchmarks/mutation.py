@@ -73,7 +73,8 @@ def main() -> None:
     lay_out(work, room)
     os.chdir(work)  # mutmut reads its settings here
     found = [mutant for path in sorted(Path(room["source"]).rglob("*.py")) for mutant in mutants(path)]
-    counted = [mutant for mutant in found if not any(left_out(mutant, rule) for rule in rooms["left_out"])]
+    why = {mutant.name: next((r["reason"] for r in rooms["left_out"] if left_out(mutant, r)), None) for mutant in found}
+    counted = [mutant for mutant in found if why[mutant.name] is None]
     if chosen.again:
         survivors = json.loads((ROOT / chosen.again).read_text(encoding="utf-8"))["survivors"]
         wanted = {(entry["file"], *entry["change"]) for entry in survivors}
@@ -91,7 +92,7 @@ def main() -> None:
         "score": round(score, 4),
         "interval": [round(low, 4), round(high, 4)],
         "mutants": len(counted),
-        "left_out": len(found) - len(counted),
+        "left_out": dict(Counter(filter(None, why.values())).most_common()),
         "sample": len(sample),
         "seed": chosen.seed,
         "killed": noticed,
@@ -156,10 +157,10 @@ def mutants(path: Path) -> list[Mutant]:
 
 def left_out(mutant: Mutant, rule: Mapping[str, Any]) -> bool:
     """Whether all that differs lies inside what the rule names."""
-    if rule.get("file", mutant.file) != mutant.file:
-        return False
     if "lines" in rule:
-        return all(re.search(rule["lines"], line) for line in mutant.change())
+        return rule["file"] == mutant.file and all(re.search(rule["lines"], line) for line in mutant.change())
+    if rule.get("keyword", "raise") not in mutant.before:
+        return False
     blank = _Blank(rule.get("raise_text", False), rule.get("keyword"))
     before, after = (ast.dump(blank.visit(ast.parse(text))) for text in (mutant.before, mutant.after))
     return before == after

@@ -34,9 +34,10 @@ def near(value: float) -> Interval:
 def curve_point(value: float) -> CurvePoint:
     levels = {"avoidance": near(0.5 - value / 4), "expert": near(0.5 + value / 4)}
     generated: dict[str, Any] = {"level_rate": levels, "degenerate": Interval(value=0.02, low=None, high=None)}
+    rates = {"per_token": levels if value else {"expert": near(0.4)}, "raw": levels}
     return CurvePoint(
         coefficient=value,
-        preference_rate={"per_token": levels if value else {"expert": near(0.4)}, "raw": levels},
+        preference_rate={"raw": levels} if value == 0.5 else rates,
         margin=near(3 * value),
         margin_sum=near(30 * value),
         **(generated if value else {}),
@@ -96,7 +97,7 @@ MEASURED = Measurement(
     queries=40,
     generation={"temperature": 0.7, "seed": 0},
     judge="The judge is right on .99.",
-    curve=[curve_point(1.0), curve_point(-1.0), curve_point(0.0)],
+    curve=[curve_point(0.0), curve_point(1.0), curve_point(-1.0), curve_point(0.5)],
 )
 BASE = BaseReference(
     name="owner/base-1B", fingerprint="0123456789ab" * 5, template="t" * 64, tokenizer="k" * 64, licence="llama3.2"
@@ -108,7 +109,21 @@ EVERYTHING = Card(
     form="hinged",
     method="hinged",
     base=BASE,
-    recipe={"seed": 11, "order": "a|b", "epochs": None, "rank": 8, "notes": "two\nlines", "beta": 0.1},
+    recipe={
+        "seed": 11,
+        "order": "a|b",
+        "epochs": None,
+        "rank": 8,
+        "notes": "two\nlines",
+        "beta": 0.1,
+        "aligned": "x",
+        "of": ["y"],
+        "orders": 2,
+        "loss": "z",
+        "sft_weight": 0.2,
+        "learning_rate": 3e-4,
+        "dtype": "float32",
+    },
     versions={"trl": "1.0", "torch": "9.9"},
     settings={"avoidance": -1.0, "generic": 0.0, "expert": 1.5},
     measured=MEASURED,
@@ -131,6 +146,7 @@ OF_DEMO = LEAST.model_copy(
     update={
         "base": BASE.model_copy(update={"name": "demo"}),
         "method": "one-sided",
+        "recipe": {"epochs": 2, "seed": 0},
         "measured": MEASURED.model_copy(
             update={"curve": [point.model_copy(update={"level_rate": {}}) for point in MEASURED.curve]}
         ),
