@@ -153,6 +153,7 @@ OF_DEMO = LEAST.model_copy(
         "settings": {"expert": -0.5, "generic": 0.0},
         "files": {"adapter_model.safetensors": "a" * 64},
         "licence": "MIT",
+        "source": Source(grid="float16", zero_share=0.0, delta_ulp=9.0, left_out=[], base_rounding=0.5),
     }
 )
 
