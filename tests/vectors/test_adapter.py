@@ -289,3 +289,28 @@ def test_factors_of_rank_zero_are_refused(untied: BaseModel, tmp_path: Path, sha
     change(tmp_path / "adapter", **{f"{module}.lora_A.weight": torch.zeros(shape), f"{module}.lora_B.weight": b})
     with pytest.raises(VectorError, match=f"{module}.lora_A.weight has rank 0"):
         read_adapter(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1 + 1e-4])
+def test_ends_of_a_tied_embedding_are_one_delta_only_if_both_add_the_same(
+    tiny: BaseModel, tiny_folder: Path, tmp_path: Path, scale: float
+) -> None:
+    """Factors that were not trained yet add nothing to either end, which is the same."""
+    write_adapter(tiny, tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True)
+    tensors = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    head = next(name for name in tensors if "lm_head" in name and "B" in name.rpartition("lora_")[2])
+    ends = [
+        name for name in tensors if name.endswith((".lora_embedding_A", ".lora_embedding_B", "lm_head.lora_B.weight"))
+    ]
+    assert head in tensors and ends
+    change(
+        tmp_path / "adapter",
+        **({name: 0 * tensors[name] for name in ends} if not scale else {head: tensors[head] * scale}),
+    )
+    if scale > 1:
+        with pytest.raises(VectorError, match="ties its output head"):
+            read_adapter(tmp_path / "adapter", base=open_checkpoint(tiny_folder))
+    else:
+        assert bool(
+            read_adapter(tmp_path / "adapter", base=open_checkpoint(tiny_folder))[EMBEDDING].dense().any()
+        ) == bool(scale)

@@ -1,6 +1,7 @@
 """How much of a difference the dtype of the checkpoints hides, against NumPy in float64."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from merging import NORM, UP, WEIGHTS, tensors_of, write_model
 from safetensors.torch import save_file
 
 from alignvec.vectors import difference as module
+from alignvec.vectors.card import Source
 from alignvec.vectors.difference import difference
 
 
@@ -76,3 +78,22 @@ def test_large_changes_of_a_rounded_model_give_no_warning(tiny_folder: Path, tmp
     _, source = difference(*pair(tiny_folder, tmp_path, torch.bfloat16, std=0.02))
     assert source.grid == "bfloat16"
     assert source.warning() is None
+
+
+@pytest.mark.parametrize(
+    ("figures", "part"),
+    [
+        ({}, None),
+        ({"zero_share": 0.0499}, None),
+        ({"zero_share": 0.05}, "5% of the entries"),
+        ({"delta_ulp": 4.1}, None),
+        ({"delta_ulp": 4.0}, "no more than 4 of its steps"),
+        ({"base_rounding": 0.1}, None),
+        ({"base_rounding": 0.11}, "0.11 times this vector's norm"),
+        ({"base_rounding": 0.11, "zero_share": 0.5}, "0.11 times this vector's norm"),
+        ({"grid": "float32", "zero_share": 0.5, "delta_ulp": 0.1, "base_rounding": 0.5}, None),
+    ],
+)
+def test_a_warning_begins_where_rounding_takes_a_visible_part(figures: dict[str, Any], part: str | None) -> None:
+    told = Source(**{"grid": "bfloat16", "zero_share": 0.0, "delta_ulp": 5.0, "left_out": [], **figures}).warning()
+    assert part in told if told and part else told is part
