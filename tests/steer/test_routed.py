@@ -100,6 +100,22 @@ def test_a_row_has_the_share_of_each_knob_that_acts_on_it() -> None:
     assert turn_by(["medical"], None)(0, asked) is asked
 
 
+@pytest.mark.parametrize("ramp", [(0.0, 1.0), (0.3, 0.6)])
+def test_each_query_has_a_share_of_each_knob_and_all_of_one_whose_domain_is_not_known(
+    router: Router, tiny: models.BaseModel, make_vector: MakeVector, ramp: tuple[float, float]
+) -> None:
+    router = Router(router.card.model_copy(update={"ramp": ramp}), router.weight, router.bias)
+    other = make_vector("legal", seed=1)
+    brief = AlignmentVector(other.card.model_copy(update={"name": "brief"}), other.positive, other.negative)
+    knobbed = KnobbedModel(tiny, [make_vector("medical"), brief, make_vector("style", seed=2)])
+    queries = ["why?", "0", "what is this about"]
+    found = row_shares(router, knobbed, queries, ["style", "brief", "medical"])
+    wanted = acting(router.probabilities(tiny, queries), ramp)
+    assert found.shape == (3, 3)
+    assert found == pytest.approx(np.stack([np.ones(3), wanted[:, 1], wanted[:, 0]], axis=1))
+    assert np.unique(wanted).size > 2
+
+
 def test_all_processes_have_the_shares_of_the_main_one(
     router: Router, tiny: models.BaseModel, make_vector: MakeVector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

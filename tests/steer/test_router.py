@@ -2,10 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from alignvec import models
 from alignvec.errors import VectorError
@@ -55,23 +57,40 @@ def test_a_ramp_acts_in_full_above_and_not_at_all_below() -> None:
 def test_a_router_is_stored_and_belongs_to_its_base(router: Router, tiny: models.BaseModel, tmp_path: Path) -> None:
     save_router(router, tmp_path / "router")
     again = load_router(tmp_path / "router", fingerprint(tiny.folder))
-    assert again.card == router.card and np.array_equal(again.weight, router.weight)
+    assert again.card == router.card
+    for found, saved in ((again.weight, router.weight), (again.bias, router.bias)):
+        assert np.array_equal(found, saved) and found.dtype == np.float64
+    assert (tmp_path / "router" / WEIGHTS).stat().st_mode & 0o777 == 0o644
+    stored = load_file(tmp_path / "router" / WEIGHTS)
+    assert {name: tensor.dtype for name, tensor in stored.items()} == {"weight": np.float32, "bias": np.float32}
     with pytest.raises(VectorError, match="another base"):
         load_router(tmp_path / "router", "0" * 64)
 
 
-@pytest.mark.parametrize("damage", ["nothing", "card", "weights", "shape", "missing"])
+@pytest.mark.parametrize(
+    "damage",
+    ["nothing", "card", "weights", "shape", "bias", "infinite bias", "not a number", "no bias", "missing", "folder"],
+)
 def test_a_damaged_router_is_refused(router: Router, tmp_path: Path, damage: str) -> None:
     place = tmp_path / "router"
-    if damage == "shape":
-        router = dataclasses.replace(router, weight=router.weight[:1])
+    wrong: dict[str, dict[str, Any]] = {
+        "shape": {"weight": router.weight[:1]},
+        "bias": {"bias": router.bias[:1]},
+        "infinite bias": {"bias": np.array([0.5, np.inf])},
+        "not a number": {"weight": np.full_like(router.weight, np.nan)},
+    }
+    router = dataclasses.replace(router, **wrong.get(damage, {}))
     if damage != "nothing":
         save_router(router, place)
     if damage == "card":
         (place / CARD).write_text("{}")
     if damage == "weights":
         (place / WEIGHTS).write_bytes((place / WEIGHTS).read_bytes()[:40])
-    if damage == "missing":
+    if damage == "no bias":
+        save_file({"weight": router.weight}, place / WEIGHTS)
+    if damage in ("missing", "folder"):
         (place / WEIGHTS).unlink()
+    if damage == "folder":
+        (place / WEIGHTS).mkdir()
     with pytest.raises(VectorError, match="make"):
         load_router(place)
