@@ -72,6 +72,27 @@ def test_the_last_turn_of_a_domain_counts_with_all_after_it(
     assert list(domain_probabilities(between, tiny, ()).values()) == pytest.approx(nothing)
 
 
+def test_from_half_of_a_knob_on_a_turn_is_enough_and_nothing_else_is_read(
+    router: Router, tiny: models.BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    whole = Router.probabilities
+
+    def note(self: Router, base: models.BaseModel, texts: list[str]) -> Array:
+        read.append(texts)
+        return whole(self, base, texts)
+
+    monkeypatch.setattr(Router, "probabilities", note)
+    for bias, wanted in ((0.0, [["c"]]), (-1e-6, [["c"], ["b"], ["a\nb\nc"]])):  # 0: exactly a half of every knob
+        flat = Router(router.card, np.zeros((2, 32)), np.full(2, bias))
+        read.clear()
+        found = domain_probabilities(flat, tiny, ("a", "b", "c"))
+        assert (read, list(found.values())) == (wanted, pytest.approx([0.5, 0.5]))
+    read.clear()
+    domain_probabilities(Router(router.card, np.zeros((2, 32)), np.zeros(2)), tiny, ("a", "b"))
+    assert read == [["b"]]
+
+
 def test_a_router_is_read_for_its_base_alone(router: Router, tiny: models.BaseModel, tmp_path: Path) -> None:
     save_router(router, tmp_path / "router")
     assert router_for(tiny, tmp_path / "router").card == router.card
