@@ -213,6 +213,54 @@ def test_chats_with_one_key_share_their_noise(tiny: BaseModel, make_vector: Make
         knobbed.continuations(told, rows, sampling, keys=keys[:1])
 
 
+@pytest.mark.parametrize("dense", [False, True])  # dense: rows that differ are two batches
+def test_a_seed_of_each_row_draws_as_if_it_were_the_seed_of_all(
+    tiny: BaseModel, make_vector: MakeVector, dense: bool
+) -> None:
+    vector = make_vector("medical", hinged=False)
+    knobbed = KnobbedModel(tiny, [as_dense(vector) if dense else vector])
+    chats = [[{"role": "user", "content": query}] for query in QUERIES[:3]]
+    rows: list[Knobs] = [{"medical": 0.5}, {}, {"medical": 0.5}]
+    found = knobbed.continuations(chats, rows, SAMPLED, seeds=[7, 3, 8])
+    for i, seed in enumerate((7, 3, 8)):
+        alone = knobbed.continuations(chats, rows, SAMPLED.model_copy(update={"seed": seed}))
+        assert found[i] == alone[i]
+    assert found[0] != knobbed.continuations(chats, rows, SAMPLED)[0]
+    for seeds in ([1, 2], [1, 2, 3, 4], []):
+        with pytest.raises(KnobError, match=f"{len(seeds)} seeds for 3 chats"):
+            knobbed.continuations(chats, rows, SAMPLED, seeds=seeds)
+
+
+class Spy:
+    """A streamer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.tokens += value.flatten().tolist()
+
+    def end(self) -> None:
+        self.tokens.append(-1)
+
+
+def test_a_streamer_is_given_the_prompt_and_then_each_token_of_the_reply(knobbed: KnobbedModel) -> None:
+    chat = [{"role": "user", "content": QUERIES[0]}]
+    prompt, streamers = encode_prompt(knobbed.base.tokenizer, chat), [Spy(), Spy()]
+    (text,) = knobbed.generate(QUERIES[:1], {"medical": 1.0}, GREEDY_SHORT, streamer=streamers[0])
+    assert knobbed.continue_chats([chat], {"medical": 1.0}, GREEDY_SHORT, streamer=streamers[1]) == [text]
+    for streamer in streamers:
+        assert streamer.tokens[: len(prompt)] == prompt and streamer.tokens[-1] == -1
+        reply = streamer.tokens[len(prompt) : -1]
+        assert knobbed.base.tokenizer.decode(reply, skip_special_tokens=True).strip() == text
+
+
+def test_a_query_is_what_the_user_says(knobbed: KnobbedModel) -> None:
+    knobbed.base.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+    by = {r: knobbed.continue_chats([[{"role": r, "content": "Why?"}]], {}, GREEDY_SHORT) for r in ("user", "USER")}
+    assert knobbed.generate(["Why?"], {}, GREEDY_SHORT) == by["user"] != by["USER"]
+
+
 def test_two_vectors_of_one_name_are_refused(tiny: BaseModel, make_vector: MakeVector) -> None:
     with pytest.raises(KnobError, match="same name"):
         KnobbedModel(tiny, [make_vector(seed=0), make_vector(seed=1)])

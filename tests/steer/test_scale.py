@@ -147,6 +147,11 @@ def test_two_measured_rates_that_are_equal_leave_a_straight_line() -> None:
     assert scale_of(card({0.0: 0.4, 1.0: 0.4})).curve == ((0.0, 0.0), (1.0, 1.0))
 
 
+def test_a_curve_of_another_program_that_is_not_from_0_to_1_is_read_where_it_rises() -> None:
+    scale = Scale("v", curve=((0.0, 0.2), (0.5, 0.2), (1.0, 0.6), (2.0, 0.9)))
+    assert [scale.coefficient(share) for share in ("20%", "40%", "75%", "95%")] == [0.5, 0.75, 1.5, 2.0]
+
+
 def test_a_coefficient_of_a_percentage_has_six_decimals() -> None:
     scale = Scale("v", curve=((0.0, 0.0), (1.0, 1.0)))
     assert scale.coefficient("12.34567891%") == 0.123457
