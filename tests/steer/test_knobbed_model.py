@@ -192,6 +192,12 @@ def test_a_reply_that_was_cut_off_did_not_end(tiny: BaseModel, make_vector: Make
         assert reply.ended == (letter in uncut.text)
         assert reply.text == (uncut.text[: uncut.text.index(letter) + 1] if reply.ended else uncut.text)
     assert knobbed.continue_chats(chats, rows, GREEDY_SHORT) == [reply.text for reply in found]
+    assert {reply.tokens for reply in whole} == {12}
+    for chat, row, reply in zip(chats, rows, found, strict=True):
+        streamer = Spy()
+        knobbed.continuations([chat], row, GREEDY_SHORT, streamer=streamer)
+        assert reply.tokens == len(streamer.tokens) - len(encode_prompt(tiny.tokenizer, chat)) - 1
+    assert len({reply.tokens for reply in found}) > 1
 
 
 @pytest.mark.parametrize("dense", [False, True])  # dense: rows that differ are two batches
@@ -261,6 +267,27 @@ def test_a_query_is_what_the_user_says(knobbed: KnobbedModel) -> None:
     assert knobbed.generate(["Why?"], {}, GREEDY_SHORT) == by["user"] != by["USER"]
 
 
+def test_tokens_are_sampled_from_what_the_rows_logits_are_combined_to(tiny: BaseModel, make_vector: MakeVector) -> None:
+    """The mean of two rows' logits for both: they say the same, and penalty and noise come after it."""
+    knobbed = KnobbedModel(tiny, [make_vector("legal"), as_dense(make_vector("medical", hinged=False))])
+    chat = [{"role": "user", "content": "Why?"}]
+    rows: list[Knobs] = [{"legal": 2.0}, {"legal": -2.0}]
+    seen: list[torch.Tensor] = []
+
+    def mean(tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        seen.append(logits)
+        assert tokens.shape[0] == 2
+        return logits.mean(dim=0).expand(2, -1)
+
+    first, second = knobbed.continuations([chat, chat], rows, SAMPLED, combine=mean)
+    assert first == second and len(seen) == first.tokens
+    with torch.no_grad(), knobbed.knobs(rows) as model:
+        ids = torch.tensor([encode_prompt(tiny.tokenizer, chat)] * 2)
+        torch.testing.assert_close(seen[0], model(ids).logits[:, -1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(KnobError, match="cannot be combined"):
+        knobbed.continuations([chat, chat], [{"medical": 1.0}, {}], SAMPLED, combine=mean)
+
+
 def test_two_vectors_of_one_name_are_refused(tiny: BaseModel, make_vector: MakeVector) -> None:
     with pytest.raises(KnobError, match="same name"):
         KnobbedModel(tiny, [make_vector(seed=0), make_vector(seed=1)])
@@ -283,5 +310,10 @@ def test_another_base_is_refused_unless_it_is_allowed(tmp_path: Path, make_vecto
 
 
 def test_a_query_that_does_not_fit_the_context_is_refused(knobbed: KnobbedModel) -> None:
+    template = len(encode_prompt(knobbed.base.tokenizer, [{"role": "user", "content": ""}]))
+    fits = "x" * (knobbed.base.context_length - template - 12)
+    assert len(knobbed.generate(["Short?", fits], {}, GREEDY_SHORT)) == 2
+    with pytest.raises(DataError, match="reply of up to 12 do not fit the model's context of 512"):
+        knobbed.generate(["Short?", fits + "x"], {}, GREEDY_SHORT)
     with pytest.raises(DataError, match="reply of up to 12 do not fit the model's context of 512"):
         knobbed.generate(["Short?", "x" * 510], {}, GREEDY_SHORT)
