@@ -1,9 +1,11 @@
 """The `alignvec` command: parse, call one function, print."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from alignvec import __version__
 from alignvec.cli.ask import ask
 from alignvec.cli.bench_serve import bench_serve
 from alignvec.cli.calibrate import calibrate
@@ -35,6 +37,7 @@ from alignvec.cli.reproduce import reproduce
 from alignvec.cli.route import route
 from alignvec.cli.safety import safety
 from alignvec.cli.serve import serve
+from alignvec.cli.shipped import shipped
 from alignvec.cli.solve import solve
 from alignvec.cli.spillover import spillover
 from alignvec.cli.sweep import sweep
@@ -42,6 +45,7 @@ from alignvec.cli.train import train
 from alignvec.cli.transfer import transfer
 from alignvec.cli.verify import verify
 from alignvec.errors import AlignvecError
+from alignvec.shipped import hint
 
 app = typer.Typer(
     name="alignvec",
@@ -50,18 +54,35 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    callback=share_or_leave,
 )
 STOPPED = "stopped; the same command goes on where it can"
 SCALE = (generate, level_rates)
 MEASURE = (sweep, *SCALE, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
 MAKE = (train, estimate, keep, extract, disentangle, compress, merge, export, convert)
-USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
+USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, shipped, pull, push)
 SERVE = (serve, key, bench_serve, llama_request)
 for command in (*USE, *SERVE, *MAKE):
     app.command(context_settings={"allow_extra_args": True} if command is serve else None)(command)
 app.command(context_settings={"ignore_unknown_options": True})(lm_eval)
 app.add_typer(data, name="data")
+
+
+def tell_version(asked: bool) -> None:
+    """Print the version, and nothing else, if it was asked for."""
+    if asked:
+        typer.echo(f"alignvec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=tell_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    """Called before every command."""
+    share_or_leave(context)
 
 
 def main() -> None:
@@ -70,7 +91,8 @@ def main() -> None:
         with one_voice():
             app()
     except AlignvecError as error:
-        print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        message = " ".join(str(error).split())
+        print(f"error: {type(error).__name__}: {message}{hint(message, sys.argv[2:])}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)

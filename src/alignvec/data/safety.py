@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alignvec.data.lines import numbered_lines, parse_line
 from alignvec.data.schema import PreferenceRow, Split, Text
 from alignvec.errors import DataError
+from alignvec.shipped import ROOT
 
-SAFETY = Path(__file__).resolve().parents[3] / "data" / "safety" / "safety.jsonl"
+SAFETY = ROOT / "data" / "safety" / "safety.jsonl"
 """File of the rows that come with the project."""
 LEVELS = ("unsafe", "safe")
 """Levels of a safety row, lowest first."""
