@@ -1,6 +1,7 @@
 """The `alignvec` command: parse, call one function, print."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from alignvec.cli.estimate import estimate
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.generate import generate
+from alignvec.cli.grouped import Grouped
 from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
@@ -49,6 +51,7 @@ from alignvec.shipped import hint
 
 app = typer.Typer(
     name="alignvec",
+    cls=Grouped,
     help="Alignment as a knob: train, subtract, and turn preferences up, down or past zero at inference.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,15 +59,22 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 STOPPED = "stopped; the same command goes on where it can"
-SCALE = (generate, level_rates)
-MEASURE = (sweep, *SCALE, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
-MAKE = (train, estimate, keep, extract, disentangle, compress, merge, export, convert)
-USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, shipped, pull, push)
-SERVE = (serve, key, bench_serve, llama_request)
-for command in (*USE, *SERVE, *MAKE):
-    app.command(context_settings={"allow_extra_args": True} if command is serve else None)(command)
-app.command(context_settings={"ignore_unknown_options": True})(lm_eval)
-app.add_typer(data, name="data")
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Use knobs": (demo, ask, chat, inspect, compare, verify, shipped, pull, push),
+    "Make vectors": (train, estimate, keep, extract, disentangle, compress, merge, export, convert),
+    "Measure": (
+        sweep, generate, level_rates, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals,
+        route, reproduce, lm_eval,
+    ),
+    "Serve": (serve, key, bench_serve, llama_request),
+}  # fmt: skip
+"""What each command is for; the help and the reference list them so."""
+DATA = "Build data"
+SETTINGS = {serve: {"allow_extra_args": True}, lm_eval: {"ignore_unknown_options": True}}
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(rich_help_panel=group, context_settings=SETTINGS.get(command))(command)
+app.add_typer(data, name="data", rich_help_panel=DATA)
 
 
 def tell_version(asked: bool) -> None:

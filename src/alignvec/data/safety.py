@@ -39,6 +39,12 @@ class SafetyRow(BaseModel):
     """A query that is harmful, or only looks so.
 
     Attributes:
+        id: unique in its file.
+        split: what the row is used for.
+        kind: whether the request is harmful, or only looks so.
+        topic: what it is about.
+        query: what is asked.
+        responses: the two replies.
         persona: who asks, the unit of intervals and splits; default: everyone asks once.
     """
 

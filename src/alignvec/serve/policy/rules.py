@@ -147,7 +147,11 @@ class Grant(Part):
 
 
 class Rules(Grant):
-    """What the requests of one key may do; `name` stands for the key in the audit log."""
+    """What the requests of one key may do.
+
+    Attributes:
+        name: of the key, in the audit log.
+    """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
 

@@ -1,0 +1,33 @@
+"""The server's OpenAPI schema, and its endpoints as a table."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from alignvec.serve.app import create_app
+from alignvec.serve.ask import Options
+
+
+def schema() -> dict[str, Any]:
+    """The schema as `GET /openapi.json` answers it; no model is loaded for it."""
+    embeddings = SimpleNamespace(num_embeddings=0)
+    base = SimpleNamespace(tokenizer=(), model=SimpleNamespace(get_input_embeddings=lambda: embeddings))
+    service: Any = SimpleNamespace(engine=SimpleNamespace(base=base), options=Options("demo", page=False))
+    return create_app(service).openapi()
+
+
+def schema_text() -> str:
+    """The schema as it is kept beside the page."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def endpoint_table() -> str:
+    """A table of the endpoints: what each does, and what a success holds."""
+    lines = ["| endpoint | what it does | answer |", "| --- | --- | --- |"]
+    for path, methods in schema()["paths"].items():
+        for method, told in methods.items():
+            answer = told["responses"]["200"]["content"]
+            names = [one["schema"].get("$ref", "text").rpartition("/")[2] for one in answer.values()]
+            key = "" if "security" in told else " Needs no key."
+            lines.append(f"| `{method.upper()} {path}` | {told['description']}{key} | {', '.join(names)} |")
+    return "\n".join(lines)
