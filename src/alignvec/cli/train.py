@@ -63,7 +63,7 @@ def train(
     import torch
 
     from alignvec.errors import ModelError
-    from alignvec.models import resolve
+    from alignvec.models import DEMO, resolve
     from alignvec.train.memory import recipe_memory
     from alignvec.train.vector import train_vector
 
@@ -85,4 +85,5 @@ def train(
             }
         )
     else:
-        typer.echo(f"vector: {folder}\ntry it: alignvec ask '...' --vectors {folder} --knob {config.name}=1")
+        other = "" if config.base == DEMO else f" --model {config.base}"
+        typer.echo(f"vector: {folder}\ntry it: alignvec ask '...'{other} --vectors {folder} --knob {config.name}=1")
