@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.doc_commands import ROOT, commands, environment, run
-from tests.scripted_teacher import serving
 
 pytestmark = pytest.mark.e2e
 README = ROOT / "README.md"
@@ -24,13 +23,7 @@ def test_the_readme_has_commands() -> None:
 
 
 def test_the_readmes_commands_run(tmp_path: Path) -> None:
-    with serving() as teacher:
-        run(
-            commands(README),
-            tmp_path,
-            environment(TEACHER_URL=teacher.url),
-            skip=lambda line: line.startswith(LONG),
-        )
+    run(commands(README), tmp_path, environment(), skip=lambda line: line.startswith(LONG))
 
 
 def test_the_demo_answers_measures_and_draws(tmp_path: Path) -> None:
