@@ -181,6 +181,9 @@ class _Blank(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         return ast.Constant("") if self.inside and isinstance(node.value, str) else node
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("") if self.inside else self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if self.keyword:
             node.keywords = [each for each in node.keywords if each.arg != self.keyword]
