@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/mutation"), help="folder to work in; made anew")
     parser.add_argument("--out", type=Path, help="write score by file and all survivors (JSON)")
     chosen = parser.parse_args()
-    room = rooms["rooms"][chosen.room]
+    room, origin = rooms["rooms"][chosen.room], provenance()  # the commit before the run, which takes a while
     work = (chosen.work / chosen.room).absolute()
     lay_out(work, room)
     os.chdir(work)  # mutmut reads its settings here
@@ -100,7 +100,7 @@ def main() -> None:
         "verdicts": dict(Counter(verdicts.values()).most_common()),
         "seconds": round(time.monotonic() - began),
         "mutmut": version("mutmut"),
-        **provenance().model_dump(),
+        **origin.model_dump(),
     }
     if chosen.out:
         os.chdir(ROOT)
@@ -180,6 +180,9 @@ class _Blank(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         return ast.Constant("") if self.inside and isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("") if self.inside else self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if self.keyword:

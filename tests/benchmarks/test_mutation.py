@@ -33,6 +33,7 @@ def mutation() -> Iterator[ModuleType]:
     ("rule", "old", "new", "expected"),
     [
         ({"raise_text": True}, '"is empty"', '"XXis emptyXX"', True),
+        ({"raise_text": True}, "{path} ", "{None} ", True),
         ({"raise_text": True}, 'ValueError(f"{path} " "is empty")', "ValueError(None)", False),
         ({"raise_text": True}, 'split("a")', 'split("A")', False),
         ({"raise_text": True}, "not text", "text", False),

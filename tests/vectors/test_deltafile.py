@@ -278,3 +278,10 @@ def test_rows_of_a_stored_delta_are_read_alone(path: Path, factor: float) -> Non
 def test_a_tensor_without_rows_is_stored_and_read(path: Path) -> None:
     empty = open_deltas(path, write_deltas(path, {"w": DenseDelta(torch.zeros(0, 4))}).hashes)["w"]
     assert (empty.dense().shape, empty.dense().dtype, empty.nbytes) == ((0, 4), torch.float32, 0)
+
+
+@pytest.mark.parametrize(("stated", "place"), [({"w": "0", "x": "0"}, "x is in the card"), ({}, "w is in the file")])
+def test_a_tensor_in_the_card_or_in_the_file_alone_is_named(path: Path, stated: dict[str, str], place: str) -> None:
+    write_deltas(path, {"w": DenseDelta(randn(2)), "v": DenseDelta(randn(2))})
+    with pytest.raises(VectorError, match=f"{place} only; the file is not the card's"):
+        open_deltas(path, {"v": "0", **stated})

@@ -319,3 +319,16 @@ def test_a_card_is_written_for_people_too(make_vector: MakeVector, tmp_path: Pat
     assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
     assert saved == json.dumps(json.loads(saved), indent=1, ensure_ascii=False)
     assert load_card(tmp_path / "v").model_dump_json() == card.model_dump_json()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("form", ["adapter", "dense"])
+def test_a_vector_is_loaded_in_the_dtype_that_is_asked_for(
+    make_vector: MakeVector, tmp_path: Path, dtype: torch.dtype, form: str
+) -> None:
+    low = make_vector(hinged=False)
+    dense: dict[str, Delta] = {"model.norm.weight": DenseDelta(torch.randn(32))}
+    vector = low if form == "adapter" else AlignmentVector(low.card, dense)
+    save_vector(vector, tmp_path / "v")
+    for name, tensor in tensors_of(load_vector(tmp_path / "v", dtype=dtype).positive).items():
+        assert torch.equal(tensor, tensors_of(vector.positive)[name].to(dtype)) and tensor.dtype == dtype
