@@ -70,7 +70,7 @@ def serve(
 ) -> None:
     """Serve a model over an OpenAI-compatible API, with knobs per request and a page to turn them."""
     from alignvec.errors import ConfigError, KnobError
-    from alignvec.serve.run import bind, require_loopback
+    from alignvec.serve.address import bind, require_loopback
 
     require_loopback(host, policy)
     _check_engine(context_, engine)
