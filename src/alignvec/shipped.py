@@ -4,8 +4,6 @@ A checkout has it in the repository's own folders, a wheel inside the package (`
 laid out alike. Nothing but this file asks which of the two it is.
 """
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +65,9 @@ def copy_shipped(folder: Path) -> None:
         DataError: if one of the top folders is there already, or nothing is shipped with this installation.
         StorageError: if the place cannot be written.
     """
+    import shutil
+    import tempfile
+
     from alignvec.files import storage_errors
 
     tops = list(dict.fromkeys(Path(name).parts[0] for name in CONTENTS))

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -47,7 +47,6 @@ from alignvec.cli.train import train
 from alignvec.cli.transfer import transfer
 from alignvec.cli.verify import verify
 from alignvec.errors import AlignvecError
-from alignvec.shipped import hint
 
 app = typer.Typer(
     name="alignvec",
@@ -95,15 +94,28 @@ def begin(
     share_or_leave(context)
 
 
+def fail(error: AlignvecError) -> NoReturn:
+    """Tell a user's mistake in one line on stderr, with exit code 2."""
+    from alignvec.shipped import hint
+
+    message = " ".join(str(error).split())
+    print(f"error: {type(error).__name__}: {message}{hint(message, sys.argv[2:])}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
         with one_voice():
             app()
     except AlignvecError as error:
-        message = " ".join(str(error).split())
-        print(f"error: {type(error).__name__}: {message}{hint(message, sys.argv[2:])}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
+    except ModuleNotFoundError as error:
+        from alignvec.extras import missing_extra
+
+        if not (told := missing_extra(error)):
+            raise
+        fail(told)
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         sys.exit(130)

@@ -80,7 +80,7 @@ def serve(
     And a page to turn them, at /.
     """
     from alignvec.errors import ConfigError, KnobError
-    from alignvec.serve.run import bind, require_loopback
+    from alignvec.serve.address import bind, require_loopback
 
     require_loopback(host, policy)
     _check_engine(context_, engine)

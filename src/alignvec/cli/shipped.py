@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from alignvec.cli.common import JsonOption, print_json, print_table
+from alignvec.cli.common import JsonOption, print_json
 
 
 def shipped(
@@ -25,5 +25,7 @@ def shipped(
     if json:
         print_json({"root": str(root), "parts": [asdict(part) for part in parts]})
         return
-    rows = [[part.name, part.about, f"{part.files:,}", f"{part.bytes / 1e6:.2f}"] for part in parts]
-    print_table(["name", "what it is", "files", "MB"], rows, title=f"{'written to' if copy else 'in'} {root}")
+    typer.echo(f"{'written to' if copy else 'in'} {root}:")
+    for part in parts:
+        count = f"{part.files} file{'' if part.files == 1 else 's'}"
+        typer.echo(f"  {part.name:36} {count:>8} {part.bytes / 1e6:6.2f} MB  {part.about}")
