@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
@@ -14,11 +15,10 @@ import alignvec.cli.common as common
 import alignvec.cli.data.app as data
 import alignvec.cli.data.options as build_options
 import alignvec.cli.usable as usable
+from docs.generate.fields import sentence
 
-HOMES = {
-    **{id(get_args(one)[1]): "index.md#shared-options" for one in vars(common).values() if len(get_args(one)) > 1},
-    id(get_args(usable.StrictOption)[1]): "index.md#shared-options",
-}
+SHARED = [one for one in (*vars(common).values(), usable.StrictOption) if get_origin(one) is Annotated]
+HOMES = {id(get_args(one)[1]): "index.md#shared-options" for one in SHARED}
 """Where an option that many commands share is described, by the identity of what Typer is told of it."""
 BUILD = "#data-build"
 KINDS = {str: "TEXT", int: "N", float: "X", Path: "PATH"}
@@ -72,13 +72,11 @@ def summary_tables() -> str:
 
 def shared_options() -> str:
     """The options that many commands have."""
-    named = [one for one in (*vars(common).values(), usable.StrictOption) if len(get_args(one)) > 1]
-    lines = []
-    for one in named:
+    parts = []
+    for one in SHARED:
         annotation, info = get_args(one)
-        if isinstance(info, OptionInfo):
-            lines.append(_described(_parameter("", annotation, info, inspect.Parameter.empty, shown=False)))
-    return "\n\n".join(lines)
+        parts.append(_described(_parameter("", annotation, info, inspect.Parameter.empty, shown=False)))
+    return "\n\n".join(parts)
 
 
 def group_page(group: str) -> str:
@@ -97,7 +95,8 @@ def command(name: str, function: Callable[..., None]) -> str:
     own = [one for one in given if one.home is None]
     arguments = [one for one in own if one.argument]
     options = sorted((one for one in own if not one.argument), key=lambda one: one.optional)
-    needed = " ".join([*(one.flags for one in options if not one.optional), *(one.flags for one in arguments)])
+    required = [one.flags for one in given if not one.optional and not one.argument]
+    needed = " ".join([*required, *(one.flags for one in arguments)])
     parts = [f"## {name} {{ #{anchor(name)} }}", *_paragraphs(function)]
     parts.append(f"```text\nalignvec {name} [OPTIONS] {needed}".rstrip() + "\n```")
     parts += [_described(one) for one in (*arguments, *options)]
@@ -112,6 +111,8 @@ def parameters(name: str, function: Callable[..., None]) -> Iterator[Parameter]:
     """Arguments and options of a command."""
     hints = get_type_hints(function, include_extras=True)
     for one in inspect.signature(function).parameters.values():
+        if get_origin(hints[one.name]) is not Annotated:
+            continue  # Typer's own context
         annotation, info = get_args(hints[one.name])[:2]
         home = HOMES.get(id(info))
         if name in ("data personas", "data queries", "data replies") and any(
@@ -142,10 +143,13 @@ def _parameter(
         names, flags = name.upper(), name.upper() + ("..." if repeats else "")
         flags = flags if required else f"[{flags}]"
     else:
-        decls = info.param_decls or (f"--{name.replace('_', '-')}",)
+        # in an Annotated, Typer finds the first name in the place of the default
+        decls = [one for one in (info.default, *(info.param_decls or ())) if isinstance(one, str)]
+        decls = decls or [f"--{name.replace('_', '-')}"]
         names = ", ".join(decls).replace("/", " / ")
         flags = names if kind is None else f"{names} {info.metavar or kind}"
-    written = None if required or default in (None, False, inspect.Parameter.empty) else _written(default)
+    left_out = default is None or default is False or default is inspect.Parameter.empty
+    written = None if left_out else _written(default)
     facts = ["required"] if required and not argument else []
     facts += ["repeatable"] if repeats and not argument and "repeatable" not in (info.help or "") else []
     facts += [f"default: `{written}`"] if written else []
@@ -155,7 +159,7 @@ def _parameter(
 
 def _described(one: Parameter) -> str:
     facts = f" *({one.facts})*" if one.facts else ""
-    return f"`{one.flags}`\n:   {_escaped(one.help[:1].upper() + one.help[1:])}.{facts}"
+    return f"`{one.flags}`\n:   {_escaped(sentence(one.help))}.{facts}"
 
 
 def _kind(annotation: Any) -> tuple[str | None, bool]:
@@ -166,6 +170,8 @@ def _kind(annotation: Any) -> tuple[str | None, bool]:
         return _kind(get_args(annotation)[0])[0], True
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation)), False
+    if issubclass(annotation, Enum):
+        return "|".join(one.value for one in annotation), False
     return (None if annotation is bool else KINDS[annotation]), False
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -38,8 +39,13 @@ def table(what: str) -> str:
         if not (meaning := info.description or told.get(field)):
             raise ValueError(f"{what}: {field} is described nowhere; write it into the class's docstring")
         said = re.sub(r"\bNone\b", "null", " ".join(meaning.split()).rstrip(".").replace("|", "\\|"))
-        lines.append(f"| `{field}` | {kind(info.annotation)}{_default(info)} | {said[:1].upper()}{said[1:]} |")
+        lines.append(f"| `{field}` | {kind(info.annotation)}{_default(info)} | {sentence(said)} |")
     return "\n".join(lines)
+
+
+def sentence(text: str) -> str:
+    """A text with a capital letter, unless it begins with a symbol."""
+    return text if text.startswith("λ") else text[:1].upper() + text[1:]
 
 
 def _fields(record: type) -> dict[str, FieldInfo]:
@@ -64,8 +70,8 @@ def kind(annotation: Any) -> str:
         return f"list of {len(given)}: {', '.join(dict.fromkeys(map(kind, given)))}"
     if origin is not None and issubclass(origin, Sequence):
         return f"list of {kind(given[0])}"
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return f"{annotation.__name__}"
+    if inspect.isclass(annotation) and issubclass(annotation, Enum):
+        return " or ".join(f"`{json.dumps(one.value)}`" for one in annotation)
     return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

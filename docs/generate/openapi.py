@@ -1,4 +1,4 @@
-"""The server's OpenAPI schema, and its endpoints as a table."""
+"""The server's OpenAPI schema, and its endpoints, errors and metrics as tables."""
 
 import json
 from types import SimpleNamespace
@@ -6,6 +6,9 @@ from typing import Any
 
 from alignvec.serve.app import create_app
 from alignvec.serve.ask import Options
+from alignvec.serve.engine.request import Load
+from alignvec.serve.errors import ServeError
+from alignvec.serve.metrics import Metrics
 
 
 def schema() -> dict[str, Any]:
@@ -31,3 +34,25 @@ def endpoint_table() -> str:
             key = "" if "security" in told else " Needs no key."
             lines.append(f"| `{method.upper()} {path}` | {told['description']}{key} | {', '.join(names)} |")
     return "\n".join(lines)
+
+
+def error_table() -> str:
+    """A table of the errors: status, `type`, `code`, and when they come."""
+    lines = ["| status | `type` | `code` | when |", "| --- | --- | --- | --- |"]
+    for error in sorted(_errors(ServeError), key=lambda one: (one.status, one.code)):
+        when = str(error.__doc__).partition("\n")[0]
+        lines.append(f"| {error.status} | `{error.kind}` | `{error.code}` | {when} |")
+    return "\n".join(lines)
+
+
+def metrics_table() -> str:
+    """A table of the metrics: name, kind, what it counts."""
+    lines = ["| metric | kind | what |", "| --- | --- | --- |"]
+    for family in Metrics(lambda: Load(0, 0, 0, 1.0)).registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"| `{name}` | {family.type} | {family.documentation} |")
+    return "\n".join(lines)
+
+
+def _errors(error: type[ServeError]) -> list[type[ServeError]]:
+    return [one for child in error.__subclasses__() for one in (child, *_errors(child))]

@@ -8,13 +8,17 @@ from docs.generate import commands, fields, openapi
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "reference" / "openapi.json"
-BLOCK = re.compile(r"(<!-- generate: (?P<kind>\S+) ?(?P<what>.*?) -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(
+    r"(<!-- generate: (?P<kind>\w+)(?: (?P<what>[^\n]+))? -->\n)(?:(?!<!-- generate).)*?(<!-- end -->)", re.S
+)
 KINDS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: commands.summary_tables(),
     "shared": lambda _: commands.shared_options(),
     "group": commands.group_page,
     "fields": fields.table,
     "endpoints": lambda _: openapi.endpoint_table(),
+    "errors": lambda _: openapi.error_table(),
+    "metrics": lambda _: openapi.metrics_table(),
 }
 
 

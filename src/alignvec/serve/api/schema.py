@@ -207,8 +207,8 @@ class Allowed(_Told):
     """Highest λ it may ask for."""
     default: float
     """λ of a request that does not name the vector."""
-    forced: float | None
-    """λ whatever is asked for; null: none."""
+    forced: bool
+    """The policy sets it; `min` and `max` are both that λ."""
 
 
 class VectorInfo(_Told):
