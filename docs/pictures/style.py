@@ -46,7 +46,7 @@ def save(drawn: Figure, name: str) -> Path:
     """Write a picture beside the pages that show it."""
     path = ROOT / "docs" / "concepts" / "pictures" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path, dpi=150, metadata={"Software": None})
+    drawn.savefig(path, dpi=130, metadata={"Software": None})
     return path
 
 
