@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Answer one held-out question per domain at every level, and measure each knob over λ."""
     from alignvec.evaluate.demo import DemoResult, answers, measure
-    from alignvec.evaluate.sweep import tables
+    from alignvec.evaluate.sweep_report import tables
     from alignvec.steer.sampling import Sampling
 
     knobbed = load_knobbed("demo", None, dtype=dtype, device=device)
