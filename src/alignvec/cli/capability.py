@@ -60,7 +60,8 @@ def capability(
     from alignvec.data.capability import CHOICES, INSTRUCTIONS, Instruction, Question, load_items
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.evaluate.capability import Items, capability_scope, measure_capability
-    from alignvec.evaluate.capability_report import Capability, tables, write_capability
+    from alignvec.evaluate.capability_record import Capability
+    from alignvec.evaluate.capability_report import tables, write_capability
     from alignvec.evaluate.general_text import replies_as_text, windows_of
     from alignvec.evaluate.journal import Journal
     from alignvec.evaluate.sweep import parse_coefficients

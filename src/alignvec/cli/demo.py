@@ -31,7 +31,7 @@ def demo(
     One held-out question per domain is answered at every level, and each knob is measured over λ on a few more.
     """
     from alignvec.evaluate.demo import DemoResult, answers, measure
-    from alignvec.evaluate.sweep import tables
+    from alignvec.evaluate.sweep_report import tables
     from alignvec.steer.sampling import Sampling
 
     knobbed = load_knobbed("demo", None, dtype=dtype, device=device)

@@ -23,7 +23,8 @@ def level_rates(
     """
     from alignvec.data.load import shipped_file
     from alignvec.evaluate.bulk.plan import read_plan
-    from alignvec.evaluate.bulk.rates import bulk_rates, tables, write_rates
+    from alignvec.evaluate.bulk.rates import bulk_rates
+    from alignvec.evaluate.bulk.rates_report import tables, write_rates
     from alignvec.evaluate.judge import judge_for
 
     plan = read_plan(run)

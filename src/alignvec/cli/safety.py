@@ -73,7 +73,8 @@ def safety(
     from alignvec.data.safety import SAFETY, load_safety
     from alignvec.evaluate.judge import judge_for
     from alignvec.evaluate.refusal import refusal_judge
-    from alignvec.evaluate.safety_report import assess_safety, tables
+    from alignvec.evaluate.safety import assess_safety
+    from alignvec.evaluate.safety_report import tables
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
     from alignvec.steer.routed import router_for

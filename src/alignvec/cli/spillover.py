@@ -63,16 +63,9 @@ def spillover(
     from alignvec.evaluate.journal import Journal
     from alignvec.evaluate.judge import judge_for
     from alignvec.evaluate.scope import scope_of
-    from alignvec.evaluate.spillover import (
-        Spillover,
-        Turned,
-        marked,
-        measure_spillover,
-        of_card,
-        points,
-        table_of,
-        write_spillover,
-    )
+    from alignvec.evaluate.spillover import Turned, marked, measure_spillover, of_card
+    from alignvec.evaluate.spillover_record import Spillover
+    from alignvec.evaluate.spillover_report import points, table_of, write_spillover
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.provenance import provenance
     from alignvec.steer.routed import router_for, row_shares, turn_by

@@ -24,7 +24,7 @@ from alignvec.cli.common import (
 from alignvec.progress import progress
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.sweep import SweepResult
+    from alignvec.evaluate.sweep_record import SweepResult
 
 
 def sweep(
@@ -92,7 +92,7 @@ def sweep(
 
 def show_sweep(result: "SweepResult", out: Path | None) -> None:
     """Print the curve as a table, the judge's accuracy under it, and where the files are."""
-    from alignvec.evaluate.sweep import tables
+    from alignvec.evaluate.sweep_report import tables
 
     for table in tables(result):
         print_table(table.columns, table.rows, title=table.title)

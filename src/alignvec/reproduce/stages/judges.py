@@ -6,7 +6,9 @@ from pathlib import Path
 
 from alignvec.data.load import load_files, shipped_file
 from alignvec.evaluate.agreement_plot import plot_agreement
-from alignvec.evaluate.judged import Judged, confusions, judge_replies, load_items, tables
+from alignvec.evaluate.judged import judge_replies, load_items
+from alignvec.evaluate.judged_record import Judged
+from alignvec.evaluate.judged_report import confusions, tables
 from alignvec.evaluate.judging import Judge
 from alignvec.evaluate.labels import Reader, load_readers
 from alignvec.evaluate.likelihood_judge import journals_beside, likelihood_judge
