@@ -267,6 +267,43 @@ def test_a_query_is_what_the_user_says(knobbed: KnobbedModel) -> None:
     assert knobbed.generate(["Why?"], {}, GREEDY_SHORT) == by["user"] != by["USER"]
 
 
+def test_what_the_model_is_shipped_with_for_generating_changes_nothing(knobbed: KnobbedModel) -> None:
+    chats = [[{"role": "user", "content": query}] for query in QUERIES]
+    own, tokenizer = knobbed.base.model.generation_config, knobbed.base.tokenizer
+    own.eos_token_id = None
+    texts = [reply.text for reply in knobbed.continuations(chats, ROWS, GREEDY_SHORT)]
+    some = (c for c in map(chr, range(33, 127)) if 0 < sum(c in text for text in texts) < len(texts))
+    own.eos_token_id = tokenizer.convert_tokens_to_ids(next(some))
+    before = [knobbed.continuations(chats, ROWS, sampling) for sampling in (GREEDY_SHORT, SAMPLED)]
+    assert len({reply.tokens for reply in before[0]}) > 1  # so that some rows are padded
+    for name, value in {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 1,
+        "top_p": 0.1,
+        "repetition_penalty": 9.0,
+        "pad_token_id": tokenizer.convert_tokens_to_ids("x"),
+        "max_new_tokens": 3,
+    }.items():
+        setattr(own, name, value)
+    assert [knobbed.continuations(chats, ROWS, sampling) for sampling in (GREEDY_SHORT, SAMPLED)] == before
+
+
+def test_the_repetition_penalty_counts_a_reply_but_not_its_query(knobbed: KnobbedModel) -> None:
+    sampling = GREEDY_SHORT.model_copy(update={"repetition_penalty": 3.0})
+    chat, streamer = [{"role": "user", "content": "".join(map(chr, range(33, 127)))}], Spy()
+    prompt = encode_prompt(knobbed.base.tokenizer, chat)
+    knobbed.continuations([chat], {"medical": 1.0}, sampling, streamer=streamer)
+    tokens: list[int] = []
+    with torch.no_grad(), knobbed.knobs({"medical": 1.0}) as model:
+        for _ in range(12):
+            logits = model(torch.tensor([prompt + tokens])).logits[0, -1]
+            seen = torch.tensor(sorted(set(tokens)), dtype=torch.long)
+            logits[seen] = torch.where(logits[seen] < 0, logits[seen] * 3.0, logits[seen] / 3.0)
+            tokens.append(int(logits.argmax()))
+    assert streamer.tokens[len(prompt) : -1] == tokens[: len(streamer.tokens) - len(prompt) - 1] != []
+
+
 def test_tokens_are_sampled_from_what_the_rows_logits_are_combined_to(tiny: BaseModel, make_vector: MakeVector) -> None:
     """The mean of two rows' logits for both: they say the same, and penalty and noise come after it."""
     knobbed = KnobbedModel(tiny, [make_vector("legal"), as_dense(make_vector("medical", hinged=False))])

@@ -68,6 +68,13 @@ def test_of_many_goals_the_nearest_are_named() -> None:
     assert nearest_goals(["a=b"], "") == "a=b" and nearest_goals([], "") == ""
 
 
+def test_a_file_without_settings_is_told(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("settings: {}")
+    for goal in ("", "#medical=expert"):
+        with pytest.raises(KnobError, match="has no settings"):
+            read_setting(f"{tmp_path / 's.yaml'}{goal}")
+
+
 @pytest.mark.parametrize("knobs", ["[1]", "{medical: [1]}", "{medical: true}", "{medical: null}", "3"])
 def test_knobs_that_are_no_positions_are_refused(tmp_path: Path, knobs: str) -> None:
     (tmp_path / "s.yaml").write_text(f"settings: {{a=b: {{knobs: {knobs}}}}}")
