@@ -23,7 +23,8 @@ def load(
 
     Args:
         model: `demo`, a folder, or a hub id.
-        vectors: a vector, a folder of vectors, or several of these; default: the shipped ones, which fit `demo`.
+        vectors: a vector, a folder of vectors, or several of these; `[]`: none; default: the shipped ones,
+            which fit `demo`.
         router: folder of a router; each knob then acts as far as a question is its domain's business.
         dtype: `float32`, `bfloat16` or `float16`.
         device: a torch device; default CUDA where there is one, else the CPU.

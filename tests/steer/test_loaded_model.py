@@ -88,6 +88,14 @@ def test_a_router_turns_each_question_by_itself(tiny_folder: Path, vectors: Path
         plain.probabilities("why?")
 
 
+def test_no_vectors_is_the_base(tiny_folder: Path, model: LoadedModel) -> None:
+    bare = alignvec.load(tiny_folder, [])
+    assert bare.scales == {}
+    assert bare.generate("why?", **OPTIONS) == model.generate("why?", **OPTIONS)
+    with pytest.raises(KnobError, match="medical"):
+        bare.generate("why?", "medical=1")
+
+
 @pytest.mark.parametrize(
     ("questions", "settings", "told"),
     [

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
+from alignvec import models
 from alignvec.errors import KnobError
 from alignvec.logprobs import encode_replies
 from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
@@ -154,6 +155,8 @@ def load_model(
 ) -> LoadedModel:
     """See `alignvec.load`."""
     folders = [vectors] if isinstance(vectors, str | Path) else vectors
+    if folders is not None and not folders:
+        return LoadedModel(KnobbedModel(models.load(str(model), dtype=dtype, device=device)))
     knobbed = load_knobbed(
         str(model),
         None if folders is None else [Path(folder) for folder in folders],
