@@ -8,7 +8,7 @@ SOURCE = ROOT / "src" / "alignvec"
 
 
 def rooms_told() -> set[str]:
-    """Folders that the list of rooms has, as paths below the package: a folder in a room stands two columns to its right."""
+    """Folders that the list of rooms has, as paths below the package; one in a room is indented by two more."""
     found: set[str] = set()
     room = ""
     for line in told().splitlines():
