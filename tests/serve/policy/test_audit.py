@@ -99,10 +99,12 @@ def test_lines_of_eight_threads_are_whole(tmp_path: Path) -> None:
     assert all(line["reply"] == [str(line["request"])[0] * 20_000] for line in found)
 
 
-def test_without_a_file_nothing_is_written() -> None:
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     log = AuditLog(None)
     log.write(entry())
     log.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
