@@ -84,13 +84,15 @@ def main() -> None:
     print(f"{len(found)} mutants, {len(counted)} of them counted, {len(sample)} to run", file=sys.stderr)
     began = time.monotonic()
     verdicts = run(work, sample)
-    score, low, high = estimate(counted, verdicts)
+    score, *interval = (
+        [None] if chosen.again else [round(x, 4) for x in estimate(counted, verdicts)]
+    )  # no sample, no score
     noticed = sum(verdicts[mutant.name] in NOTICED for mutant in sample)
     line = {
         "benchmark": "mutation",
         "room": chosen.room,
-        "score": round(score, 4),
-        "interval": [round(low, 4), round(high, 4)],
+        "score": score,
+        "interval": interval,
         "mutants": len(counted),
         "left_out": dict(Counter(filter(None, why.values())).most_common()),
         "sample": len(sample),

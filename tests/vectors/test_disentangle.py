@@ -217,3 +217,26 @@ def test_all_that_was_said_of_the_vectors_is_said_of_the_results_and_the_mean_is
     for made in disentangle([one, vector("other", 1)], 0.5):
         assert (made.card.source, made.card.files, made.card.tensors) == (source, {}, {})
         assert (made.card.recipe["by"], made.card.recipe["per_tensor"]) == ("mean", False)
+
+
+def test_a_vector_without_factors_of_its_own_keeps_the_others_whole() -> None:
+    norm: dict[str, Delta] = {"model.norm.weight": DenseDelta(torch.ones(5))}
+    one, other = AlignmentVector(vector("one", 0).card, norm), vector("other", 1)
+    made, _ = disentangle([one, other], 1.0)
+    low = [delta for delta in made.positive.values() if isinstance(delta, LowRankDelta)]
+    assert [delta.rank for delta in low] == [2, 2] and "rank_cut" not in made.card.error
+
+
+@pytest.mark.parametrize("known", [0.0, 0.9])
+def test_the_worst_cut_of_a_vectors_making_stays_on_its_card(known: float) -> None:
+    pair = [vector("one", 0, error={"rank_cut": known}), vector("other", 1)]
+    cut = disentangle(pair, 0.8, rank=1)[0].card.error["rank_cut"]
+    assert cut == 0.9 if known else 0 < cut < 0.9
+
+
+def test_a_tensor_of_another_shape_in_each_is_named() -> None:
+    one, other = vector("one", 0), vector("other", 1)
+    name = next(iter(SHAPES))
+    changed = AlignmentVector(other.card, {**other.positive, name: DenseDelta(torch.ones(2, 2))})
+    with pytest.raises(VectorError, match=rf"{name} has shape \[14, 11\] in one vector and \[2, 2\]"):
+        disentangle([one, changed], 0.5)

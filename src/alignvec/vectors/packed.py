@@ -42,7 +42,7 @@ class SparseDelta(Delta):
         ends = self.counts.cumsum(0)
         begin = int(ends[start - 1]) if start else 0
         end = int(ends[stop - 1]) if stop else 0
-        rows = torch.repeat_interleave(torch.arange(stop - start), self.counts[start:stop].to(torch.int64))
+        rows = torch.repeat_interleave(self.counts[start:stop].to(torch.int64))
         found = torch.zeros(stop - start, self.shape[1:].numel())
         found[rows, self.columns[begin:end].to(torch.int64)] = self.values[begin:end].float()
         return found.view(stop - start, *self.size[1:])
