@@ -120,7 +120,7 @@ def _flow(axes: Any, rank: int, into: int, out: int) -> None:
     }
     for x, y, width, height, colour, text in boxes.values():
         axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="none"))
-        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", color="white")
+        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", color="white", fontsize=8.5)
     arrows = [
         ((5, 0.6), (2.5, 3.5)), ((5, 0.6), (7.4, 1.9)), ((7.4, 3.2), (7.4, 4.3)), ((7.4, 5.6), (7.4, 6.7)),
         ((2.5, 6.5), (4.8, 9.1)), ((7.4, 8.0), (5.2, 9.1)),
