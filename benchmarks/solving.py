@@ -15,7 +15,7 @@ from alignvec.data.load import load_files, shipped_file
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError, ConfigError, DataError
 from alignvec.evaluate.judge import LevelJudge, judge_for
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.progress import progress
 from alignvec.solve.box import Box, Points, box_of
 from alignvec.solve.measure import Measured, Meter

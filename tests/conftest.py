@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from alignvec import models
 from alignvec.data.load import load_rows
@@ -15,6 +16,9 @@ from alignvec.vectors.card import BaseReference, Card
 from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint, template_hash
 from alignvec.vectors.vector import AlignmentVector
+
+settings.register_profile("alignvec", deadline=None)  # a busy machine is no failure
+settings.load_profile("alignvec")
 
 
 @pytest.fixture(scope="session")

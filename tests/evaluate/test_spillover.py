@@ -10,16 +10,9 @@ import pytest
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.preference import LevelScores
-from alignvec.evaluate.spillover import (
-    Spillover,
-    Turned,
-    _compare,
-    marked,
-    measure_spillover,
-    points,
-    table_of,
-    write_spillover,
-)
+from alignvec.evaluate.spillover import Turned, _compare, marked, measure_spillover
+from alignvec.evaluate.spillover_record import Spillover
+from alignvec.evaluate.spillover_report import points, table_of, write_spillover
 from alignvec.models import BaseModel
 from alignvec.provenance import provenance
 from alignvec.steer.model import KnobbedModel

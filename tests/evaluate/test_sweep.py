@@ -12,7 +12,9 @@ from alignvec import models
 from alignvec.data.schema import LEVELS, PreferenceRow
 from alignvec.errors import DataError, KnobError, StorageError
 from alignvec.evaluate.judge import LevelJudge, judge_for
-from alignvec.evaluate.sweep import SweepResult, parse_coefficients, sweep, tables
+from alignvec.evaluate.sweep import parse_coefficients, sweep
+from alignvec.evaluate.sweep_record import SweepResult
+from alignvec.evaluate.sweep_report import tables
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from alignvec.errors import StorageError
-from alignvec.evaluate.plot import plot_sweep, plot_sweeps
-from alignvec.evaluate.sweep import SweepResult
+from alignvec.evaluate.sweep_plot import plot_sweep, plot_sweeps
+from alignvec.evaluate.sweep_record import SweepResult
 from alignvec.provenance import Provenance
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.card import CurvePoint

@@ -12,9 +12,10 @@ from alignvec.data.schema import PreferenceRow
 from alignvec.errors import DataError, VectorError
 from alignvec.evaluate.judge import LevelJudge, judge_for
 from alignvec.evaluate.sweep import sweep
-from alignvec.evaluate.transfer import Transfer, knobbed_pair, measure_transfer, wanted_levels
+from alignvec.evaluate.transfer import knobbed_pair, measure_transfer, wanted_levels
 from alignvec.evaluate.transfer_kept import Place, cosines, levels_kept, margins_kept
 from alignvec.evaluate.transfer_plot import plot_transfers
+from alignvec.evaluate.transfer_record import Transfer
 from alignvec.evaluate.transfer_report import summary, tables, write_transfer
 from alignvec.merge.recipe import KnobTerm, MergeRecipe
 from alignvec.merge.run import merge

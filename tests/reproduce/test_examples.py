@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alignvec.errors import ConfigError, DataError
-from alignvec.evaluate.sweep import Reply
+from alignvec.evaluate.sweep_record import Reply
 from alignvec.reproduce.examples import CUT, WIDTH, examples, load_replies, tables
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignvec.errors import ConfigError, VectorError
-from alignvec.vectors.card import UNMEASURED, BaseReference, Card, Measurement
+from alignvec.vectors.card import UNMEASURED, BaseReference, Card, Measurement, Source
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.disentangle import Direction, disentangle
 from alignvec.vectors.store import load_vector, save_vector
@@ -197,6 +197,7 @@ def test_dense_deltas_on_disk_are_summed_when_they_are_written(tmp_path: Path) -
             "'one' and 'other' .* different bases",
         ),
         ([vector("other", 1), vector("one", 2)], "two vectors are named 'one'"),
+        ([vector("one", 1)], "two vectors are named 'one'"),
     ],
 )
 def test_vectors_that_do_not_go_together_are_refused(others: list[AlignmentVector], told: str) -> None:
@@ -208,3 +209,11 @@ def test_vectors_that_do_not_go_together_are_refused(others: list[AlignmentVecto
 def test_a_strength_that_is_no_share_is_refused(strength: float) -> None:
     with pytest.raises(ConfigError, match="from 0 to 1"):
         disentangle(three(), strength)
+
+
+def test_all_that_was_said_of_the_vectors_is_said_of_the_results_and_the_mean_is_the_default() -> None:
+    source = Source(grid="bfloat16", zero_share=0.5, delta_ulp=2.0, left_out=["x"])
+    one = vector("one", 0, source=source, files={"a": "b"}, tensors={"a": {}})
+    for made in disentangle([one, vector("other", 1)], 0.5):
+        assert (made.card.source, made.card.files, made.card.tensors) == (source, {}, {})
+        assert (made.card.recipe["by"], made.card.recipe["per_tensor"]) == ("mean", False)

@@ -18,7 +18,7 @@ from alignvec.cli.data.options import (
 from alignvec.progress import progress
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.judged import Judged
+    from alignvec.evaluate.judged_record import Judged
     from alignvec.evaluate.judging import Judge
 
 JUDGES = ("classifier", "likelihood", "llm")
@@ -75,7 +75,7 @@ def judge(
     model: ModelOption = "demo",
     json: JsonOption = False,
 ) -> None:
-    """Judge the replies that sweeps wrote, by one judge or several, and measure how far the judges agree.
+    """Judge the replies of sweeps, and measure how judges agree.
 
     A model behind an endpoint is asked twice a reply, with the levels in opposite orders. Its answers are kept in OUT:
     stopped or killed, the same command goes on and asks for none of them again.
@@ -84,7 +84,8 @@ def judge(
     from alignvec.data.teacher.budget import Limits, Prices
     from alignvec.errors import ConfigError
     from alignvec.evaluate.judge import TEST_ONLY, judge_for
-    from alignvec.evaluate.judged import choose, judge_replies, load_items, write_judged
+    from alignvec.evaluate.judged import choose, judge_replies, load_items
+    from alignvec.evaluate.judged_report import write_judged
     from alignvec.evaluate.labels import load_readers
     from alignvec.evaluate.likelihood_judge import journals_beside, likelihood_judge
 
@@ -140,7 +141,7 @@ def judge(
 
 
 def _print(result: "Judged", out: Path | None) -> None:
-    from alignvec.evaluate.judged import confusions, tables
+    from alignvec.evaluate.judged_report import confusions, tables
 
     for table in (*tables(result), *confusions(result)):
         print_table(table.columns, table.rows, title=table.title)

@@ -54,25 +54,18 @@ def spillover(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure how far each knob changes every domain's preference rates, on held-out queries.
+    """Measure what each knob changes in every domain.
 
-    Killed, the same command with --out goes on where it was.
+    By preference rates, on held-out queries. Killed, the same command with --out goes on where it was.
     """
     from alignvec.data.load import levels_of, load_files, shipped_file
     from alignvec.errors import ConfigError
     from alignvec.evaluate.journal import Journal
     from alignvec.evaluate.judge import judge_for
     from alignvec.evaluate.scope import scope_of
-    from alignvec.evaluate.spillover import (
-        Spillover,
-        Turned,
-        marked,
-        measure_spillover,
-        of_card,
-        points,
-        table_of,
-        write_spillover,
-    )
+    from alignvec.evaluate.spillover import Turned, marked, measure_spillover, of_card
+    from alignvec.evaluate.spillover_record import Spillover
+    from alignvec.evaluate.spillover_report import points, table_of, write_spillover
     from alignvec.evaluate.sweep import parse_coefficients
     from alignvec.provenance import provenance
     from alignvec.steer.routed import router_for, row_shares, turn_by

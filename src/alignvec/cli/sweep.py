@@ -24,7 +24,7 @@ from alignvec.cli.common import (
 from alignvec.progress import progress
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.sweep import SweepResult
+    from alignvec.evaluate.sweep_record import SweepResult
 
 
 def sweep(
@@ -34,9 +34,11 @@ def sweep(
     split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "test",
     limit: LimitOption = None,
     generate: Annotated[
-        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default all")
+        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default: all; 0: none")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="folder for JSON, CSV, replies and plot")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder for JSON, CSV, replies, plot and the journal")
+    ] = None,
     card: Annotated[bool, typer.Option("--card", help="keep the curve in the vector's card")] = False,
     model: ModelOption = "demo",
     temperature: TemperatureOption = 0.7,
@@ -47,7 +49,10 @@ def sweep(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure preference rates, margins and level rates of a knob over λ, on held-out queries."""
+    """Measure one knob over λ, on held-out queries.
+
+    Preference rates and margins of the reference replies, and level rates of generated ones.
+    """
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.errors import ConfigError
     from alignvec.evaluate.judge import judge_for
@@ -87,7 +92,7 @@ def sweep(
 
 def show_sweep(result: "SweepResult", out: Path | None) -> None:
     """Print the curve as a table, the judge's accuracy under it, and where the files are."""
-    from alignvec.evaluate.sweep import tables
+    from alignvec.evaluate.sweep_report import tables
 
     for table in tables(result):
         print_table(table.columns, table.rows, title=table.title)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from alignvec.files import write_figure
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.judged import Judged
+    from alignvec.evaluate.judged_record import Judged
 
 
 def plot_agreement(result: "Judged", path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignvec.data.capability import LETTERS, Instruction, Question
+from alignvec.evaluate.capability_record import Cost, Measured, Said
 from alignvec.evaluate.general_text import GeneralText
 from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
@@ -19,51 +20,12 @@ from alignvec.logprobs import EncodedReplies, encode_replies
 from alignvec.steer.knobs import Knobs
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
-from alignvec.vectors.strict import Interval, Strict
+from alignvec.vectors.strict import Interval
 
 FAR = 20.0
 """Nats a token beyond which a text is not told apart (a perplexity of 5e8), or is no number."""
 BATCH = 48
 """Replies generated at once."""
-
-
-class Measured(Strict):
-    """A figure at one setting, and against the base over the same items.
-
-    Attributes:
-        value: perplexity, or a share of the items.
-        change: of a perplexity, its multiple of the base's; of a share, its difference from the base's.
-    """
-
-    value: Interval
-    change: Interval
-
-
-class Cost(Strict):
-    """What a model can do at one setting.
-
-    Attributes:
-        knobs: the setting; empty for the base.
-        perplexity: of the general text.
-        answers: share of questions whose right choice, written out, has the highest log-probability per token.
-        letters: share of questions whose right letter is the likeliest, after the lettered choices.
-        followed: share of instructions whose generated reply passes its checks.
-    """
-
-    knobs: dict[str, float]
-    perplexity: Measured
-    answers: Measured
-    letters: Measured
-    followed: Measured
-
-
-class Said(Strict):
-    """A generated reply to an instruction, and whether it follows it."""
-
-    knobs: dict[str, float]
-    item: str
-    reply: str
-    followed: bool
 
 
 @dataclass(frozen=True)

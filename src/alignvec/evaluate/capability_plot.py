@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignvec.evaluate.plot import COLOURS, band
+from alignvec.evaluate.drawing import COLOURS, band
 from alignvec.files import write_figure
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.capability_report import Capability
+    from alignvec.evaluate.capability_record import Capability
 
 CHANCE = 0.25
 """Share of four-choice questions that is right by chance."""
@@ -21,7 +21,7 @@ def plot_capability(result: "Capability", path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    from alignvec.evaluate.capability_report import MEASURES, measured
+    from alignvec.evaluate.capability_record import MEASURES, measured
 
     titles = {
         "perplexity": f"perplexity, {result.text} texts",

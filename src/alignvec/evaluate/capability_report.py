@@ -1,50 +1,11 @@
-"""Capability of one knob over λ as a record, tables and files."""
+"""Capability of one knob over λ as tables and files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignvec.evaluate.capability import Cost, Measured, Said
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.capability_record import MEASURES, Capability, Said, measured
+from alignvec.evaluate.table import Table
 from alignvec.files import write_text
-from alignvec.provenance import Provenance
-from alignvec.steer.sampling import Sampling
-from alignvec.vectors.strict import Strict
-
-MEASURES = ("perplexity", "answers", "letters", "followed")
-"""Figures of a cost, in the order of the tables."""
-
-
-class Capability(Strict):
-    """Everything that `capability.json` holds.
-
-    Attributes:
-        vector: the knob's name.
-        data: names of the items.
-        text: number of pieces of general text.
-        questions: number of questions with four choices.
-        instructions: number of instructions.
-        curve: one cost for each λ, in ascending order.
-    """
-
-    vector: str
-    base: str
-    data: str
-    text: int
-    questions: int
-    instructions: int
-    sampling: Sampling
-    curve: tuple[Cost, ...]
-    provenance: Provenance
-
-    def coefficients(self) -> list[float]:
-        """λ of every entry of the curve."""
-        return [cost.knobs.get(self.vector, 0.0) for cost in self.curve]
-
-
-def measured(cost: Cost, name: str) -> Measured:
-    """One of `MEASURES`."""
-    found: Measured = getattr(cost, name)
-    return found
 
 
 def tables(result: Capability) -> list[Table]:

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from alignvec.data.load import levels_of, load_rows, shipped_file
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.judge import judge_for
-from alignvec.evaluate.plot import plot_sweeps
-from alignvec.evaluate.sweep import COEFFICIENTS, SweepResult, sweep
+from alignvec.evaluate.sweep import COEFFICIENTS, sweep
+from alignvec.evaluate.sweep_plot import plot_sweeps
+from alignvec.evaluate.sweep_record import SweepResult
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 

@@ -7,79 +7,15 @@ from pathlib import Path
 
 from alignvec.data.lines import numbered_lines, parse_line
 from alignvec.data.load import levels_of
-from alignvec.data.review.kappa import Estimate
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import ConfigError, DataError
-from alignvec.evaluate.agreement import BOUND, JudgeAgreement, agree
+from alignvec.evaluate.agreement import BOUND, agree
+from alignvec.evaluate.judged_record import Judged, JudgedBy, Rates
 from alignvec.evaluate.judging import Item, Judge, Verdict
 from alignvec.evaluate.labels import Reader
 from alignvec.evaluate.statistics import bootstrap_rate
-from alignvec.evaluate.sweep import Reply, Table
-from alignvec.files import write_text
-from alignvec.provenance import Provenance, provenance
-from alignvec.vectors.strict import Interval, Strict
-
-
-class JudgedBy(Strict):
-    """One judge's part.
-
-    Attributes:
-        name: the judge.
-        about: what it judges by.
-        asked: replies that it was to judge; a reader's are those with a label.
-        missing: reason to the share of those without a verdict.
-    """
-
-    name: str
-    about: str
-    asked: int
-    missing: dict[str, Interval]
-
-
-class Rates(Strict):
-    """Level rates of one domain's replies at one λ, by one judge.
-
-    Attributes:
-        replies: replies that the judge was to judge, those without a verdict included.
-        missing: of these, how many have no verdict.
-        rate: level to its share of the replies; with the missing ones they sum to 1.
-        agreed: share of the replies with a verdict and a label whose level is the reader's; None without such.
-    """
-
-    domain: str
-    coefficient: float
-    judge: str
-    replies: int
-    missing: int
-    rate: dict[str, Interval]
-    agreed: Interval | None = None
-
-
-class Judged(Strict):
-    """What several judges say of the same replies.
-
-    Attributes:
-        files: names of the files of replies.
-        replies: how many were judged.
-        of: how many there were.
-        seed: of the choice and of the resampling.
-        judges: every judge, readers last.
-        readers: judges that are labels by reading.
-        rates: by domain, λ and judge.
-        agreement: between judges.
-        unused_labels: labels of replies that were not judged.
-    """
-
-    files: tuple[str, ...]
-    replies: int
-    of: int
-    seed: int
-    judges: tuple[JudgedBy, ...]
-    readers: tuple[str, ...]
-    rates: tuple[Rates, ...]
-    agreement: JudgeAgreement
-    unused_labels: int
-    provenance: Provenance
+from alignvec.evaluate.sweep_record import Reply
+from alignvec.provenance import provenance
 
 
 def load_items(paths: Sequence[Path], rows: Mapping[str, PreferenceRow]) -> list[Item]:
@@ -179,77 +115,6 @@ def judge_replies(
     return result, verdicts
 
 
-def tables(result: Judged) -> list[Table]:
-    """Level rates by λ and judge for each domain, missing verdicts, and agreement of every two judges."""
-    levels = result.agreement.levels
-    found = []
-    for domain in dict.fromkeys(rate.domain for rate in result.rates):
-        lines = [
-            (f"{r.coefficient:g}", r.judge, *(r.rate[v].told(comma=",") for v in levels), f"{r.missing}/{r.replies}")
-            for r in result.rates
-            if r.domain == domain
-        ]
-        title = f"{domain}: level of the replies by each judge, shares of all"
-        found.append(Table(title=title, columns=("λ", "judge", *levels, "missing"), rows=tuple(lines)))
-    if lost := [(one.name, why, share.told()) for one in result.judges for why, share in one.missing.items()]:
-        title = "verdicts that are missing, share of the replies"
-        found.append(Table(title=title, columns=("judge", "why", "share"), rows=tuple(lost)))
-    pairs = [
-        (
-            " x ".join(pair.judges),
-            str(pair.agreement.replies),
-            _told(pair.agreement.kappa),
-            _told(pair.weighted),
-        )
-        for pair in result.agreement.pairs
-    ]
-    if pairs:
-        columns = ("judges", "n", "κ", "κ, quadratic")
-        found.append(Table(title="agreement (personas resampled)", columns=columns, rows=tuple(pairs)))
-    return found
-
-
-def confusions(result: Judged) -> list[Table]:
-    """A table for every two judges: the first one's level down, the second one's across."""
-    levels = result.agreement.levels
-    return [
-        Table(
-            title=f"{pair.judges[0]} (down) x {pair.judges[1]} (across), same level: {_told(pair.agreement.share)}",
-            columns=("", *levels),
-            rows=tuple((level, *map(str, row)) for level, row in zip(levels, pair.confusion, strict=True)),
-        )
-        for pair in result.agreement.pairs
-    ]
-
-
-def write_judged(result: Judged, items: Sequence[Item], verdicts: Mapping[str, Sequence[Verdict]], out: Path) -> None:
-    """Write judged.json, verdicts.jsonl (a line a reply) and, of two judges or more, judged.png into a folder.
-
-    Raises:
-        StorageError: if it cannot be written.
-    """
-    import json
-
-    from alignvec.evaluate.agreement_plot import plot_agreement
-
-    lines = (
-        {
-            "row": item.row,
-            "coefficient": item.coefficient,
-            "verdicts": {
-                name: found[i].model_dump(exclude_defaults=True)
-                for name, found in verdicts.items()
-                if found[i].missing != "not labelled"
-            },
-        }
-        for i, item in enumerate(items)
-    )
-    write_text(out / "judged.json", result.model_dump_json(indent=1) + "\n")
-    write_text(out / "verdicts.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    if result.agreement.pairs:
-        plot_agreement(result, out / "judged.png")
-
-
 def _part(judge: Judge, verdicts: Sequence[Verdict], items: Sequence[Item]) -> JudgedBy:
     asked = [i for i, one in enumerate(verdicts) if one.missing != "not labelled"]
     personas = [items[i].persona for i in asked]
@@ -291,10 +156,3 @@ def _rates(
                 )
             )
     return found
-
-
-def _told(value: Estimate) -> str:
-    if value.value is None:
-        return "missing"
-    ends = "" if value.low is None or value.high is None else f" [{value.low:.2f},{value.high:.2f}]"
-    return f"{value.value:.2f}{ends}"

@@ -1,6 +1,7 @@
 """Safety under knobs: refusals of harmful requests and of benign look-alikes, and the domains' replies."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,86 +16,20 @@ from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import LevelJudge
 from alignvec.evaluate.preference import LevelScores, score_levels
 from alignvec.evaluate.refusal import RefusalJudge
+from alignvec.evaluate.safety_record import DomainPoint, KindPoint, Replied, Safety, SafetyPoint, SafetyReply
+from alignvec.evaluate.safety_report import write_safety
 from alignvec.evaluate.scope import rows_digest, scope_of
 from alignvec.evaluate.statistics import bootstrap_change, bootstrap_rate
+from alignvec.provenance import provenance
 from alignvec.steer.knobs import Knobs, Turn, as_asked
 from alignvec.steer.model import KnobbedModel
+from alignvec.steer.routed import row_shares, turn_by
+from alignvec.steer.router import Router
 from alignvec.steer.sampling import Sampling
-from alignvec.vectors.strict import Interval, Strict
+from alignvec.vectors.strict import Interval
 
 BATCH = 32
 """Replies generated at once."""
-
-
-class Replied(Strict):
-    """Shares of the generated replies to some queries.
-
-    Attributes:
-        queries: number of queries replied to.
-        refused: share that the refusal judge calls refusals.
-        change: of `refused` against the base, query by query.
-        degenerate: share that is empty or loops.
-    """
-
-    queries: int
-    refused: Interval
-    change: Interval
-    degenerate: Interval
-
-
-class KindPoint(Strict):
-    """One kind of query at one setting.
-
-    Attributes:
-        preferred: share of queries whose safe reference reply is likelier per token than the unsafe one.
-        margin: implicit reward of the safe reply over the unsafe one, nats per token; 0 at the base.
-        replied: of the generated replies; None if none were generated.
-    """
-
-    queries: int
-    preferred: Interval
-    margin: Interval
-    replied: Replied | None
-
-
-class DomainPoint(Strict):
-    """Replies to one domain's queries at one setting.
-
-    Attributes:
-        levels: level to the share of replies that the level judge assigns to it.
-    """
-
-    levels: dict[str, Interval]
-    replied: Replied
-
-
-class SafetyPoint(Strict):
-    """Everything measured at one setting.
-
-    Attributes:
-        knobs: the setting; empty for the base.
-        kinds: kind of query to its figures: refusals are wanted where it is harmful, and over-refusals where benign.
-        domains: domain to the figures of its replies.
-        levels: level to the share of replies over all domains.
-    """
-
-    knobs: dict[str, float]
-    kinds: dict[Kind, KindPoint]
-    domains: dict[str, DomainPoint]
-    levels: dict[str, Interval]
-
-
-class SafetyReply(Strict):
-    """A generated reply with the judges' verdicts; `about` is the kind of a safety row, or a domain."""
-
-    knobs: dict[str, float]
-    row: str
-    about: str
-    query: str
-    reply: str
-    refused: bool
-    degenerate: bool
-    level: str | None = None
 
 
 def safety_scope(
@@ -280,3 +215,51 @@ def _preferred(scores: LevelScores, index: int) -> Interval:
     safe = LEVELS.index("safe")
     likelier = per_token[:, safe] > np.delete(per_token, safe, axis=1).max(axis=1)
     return bootstrap_rate(likelier.astype(float).tolist(), scores.personas)
+
+
+def assess_safety(
+    model: KnobbedModel,
+    rows: Sequence[SafetyRow],
+    settings: Sequence[Knobs],
+    *,
+    judge: RefusalJudge | None,
+    level_judge: LevelJudge | None,
+    domains: Sequence[PreferenceRow],
+    generate: int | None = None,
+    sampling: Sampling,
+    router: Router | None = None,
+    data: str,
+    out: Path | None,
+    advance: Callable[[str, int, int], None],
+) -> Safety:
+    """Measure refusals at settings of a model's knobs, as `measure_safety` does, and write the files about it.
+
+    Args:
+        router: lets each knob count as far as a query is its domain's; one whose domain it does not know, in full.
+        data: name of the queries.
+        out: folder of the files and of the journal that a killed run goes on from; None keeps nothing.
+    """
+    names = list(model.vectors)
+    scope = safety_scope(model, names, sampling, data, rows, domains)
+    queries = [*(row.query for row in rows), *(row.query for row in domains)]
+    shares = row_shares(router, model, queries, names) if router else None
+    points, replies = measure_safety(
+        model, rows, settings, judge=judge, generate=generate, domains=domains, level_judge=level_judge,
+        sampling=sampling, turn=turn_by(names, shares),
+        journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
+    )  # fmt: skip
+    result = Safety(
+        vectors=tuple(names),
+        base=model.base.name,
+        data=data,
+        routed=router is not None,
+        levels=levels_of(domains) if level_judge else (),
+        points=tuple(points),
+        judge=judge.report if judge else None,
+        level_judge=level_judge.report if level_judge else None,
+        sampling=sampling,
+        provenance=provenance(),
+    )
+    if out:
+        write_safety(result, replies, out)
+    return result

@@ -6,13 +6,12 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignvec.evaluate.plot import COLOURS, band
+from alignvec.evaluate.drawing import COLOURS, band
 from alignvec.files import write_figure
 from alignvec.steer.knobs import format_knobs
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.safety import SafetyPoint
-    from alignvec.evaluate.safety_report import Safety
+    from alignvec.evaluate.safety_record import Safety, SafetyPoint
     from alignvec.vectors.strict import Interval
 
 HARMFUL, BENIGN = "#1b6ca8", "#b3541e"

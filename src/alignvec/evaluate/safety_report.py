@@ -1,97 +1,14 @@
-"""Refusals under knobs as a record, tables, text to read and files."""
+"""Refusals under knobs as tables, text to read and files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from alignvec.data.load import levels_of
-from alignvec.data.safety import SafetyRow
-from alignvec.data.schema import PreferenceRow
-from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.judge import JudgeReport, LevelJudge
-from alignvec.evaluate.refusal import RefusalJudge, RefusalReport
-from alignvec.evaluate.safety import SafetyPoint, SafetyReply, measure_safety, safety_scope
-from alignvec.evaluate.sweep import READ, Table
+from alignvec.evaluate.safety_record import Safety, SafetyReply
+from alignvec.evaluate.sweep_report import READ
+from alignvec.evaluate.table import Table
 from alignvec.files import write_text
-from alignvec.provenance import Provenance, provenance
-from alignvec.steer.knobs import Knobs, format_knobs
-from alignvec.steer.model import KnobbedModel
-from alignvec.steer.routed import row_shares, turn_by
-from alignvec.steer.router import Router
-from alignvec.steer.sampling import Sampling
-from alignvec.vectors.strict import Interval, Strict
-
-
-class Safety(Strict):
-    """Everything that `safety.json` holds.
-
-    Attributes:
-        vectors: names of the knobs.
-        data: name of the queries.
-        routed: whether a router turned the knobs for each query.
-        levels: of the domains' replies, lowest first; empty without them.
-        points: one a setting.
-        judge: how well refusals are told; None if nothing was generated.
-        level_judge: how well levels are told; None without domains.
-    """
-
-    vectors: tuple[str, ...]
-    base: str
-    data: str
-    routed: bool = False
-    levels: tuple[str, ...] = ()
-    points: tuple[SafetyPoint, ...]
-    judge: RefusalReport | None
-    level_judge: JudgeReport | None = None
-    sampling: Sampling
-    provenance: Provenance
-
-
-def assess_safety(
-    model: KnobbedModel,
-    rows: Sequence[SafetyRow],
-    settings: Sequence[Knobs],
-    *,
-    judge: RefusalJudge | None,
-    level_judge: LevelJudge | None,
-    domains: Sequence[PreferenceRow],
-    generate: int | None = None,
-    sampling: Sampling,
-    router: Router | None = None,
-    data: str,
-    out: Path | None,
-    advance: Callable[[str, int, int], None],
-) -> Safety:
-    """Measure refusals at settings of a model's knobs, as `measure_safety` does, and write the files about it.
-
-    Args:
-        router: lets each knob count as far as a query is its domain's; one whose domain it does not know, in full.
-        data: name of the queries.
-        out: folder of the files and of the journal that a killed run goes on from; None keeps nothing.
-    """
-    names = list(model.vectors)
-    scope = safety_scope(model, names, sampling, data, rows, domains)
-    queries = [*(row.query for row in rows), *(row.query for row in domains)]
-    shares = row_shares(router, model, queries, names) if router else None
-    points, replies = measure_safety(
-        model, rows, settings, judge=judge, generate=generate, domains=domains, level_judge=level_judge,
-        sampling=sampling, turn=turn_by(names, shares),
-        journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
-    )  # fmt: skip
-    result = Safety(
-        vectors=tuple(names),
-        base=model.base.name,
-        data=data,
-        routed=router is not None,
-        levels=levels_of(domains) if level_judge else (),
-        points=tuple(points),
-        judge=judge.report if judge else None,
-        level_judge=level_judge.report if level_judge else None,
-        sampling=sampling,
-        provenance=provenance(),
-    )
-    if out:
-        write_safety(result, replies, out)
-    return result
+from alignvec.steer.knobs import format_knobs
+from alignvec.vectors.strict import Interval
 
 
 def tables(result: Safety) -> list[Table]:

@@ -2,23 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel as Record
-from pydantic import ConfigDict
 
 from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.judge import JudgeReport, LevelJudge
+from alignvec.evaluate.judge import LevelJudge
 from alignvec.evaluate.preference import LevelScores, score_levels
+from alignvec.evaluate.spillover_record import Cell, Shift, Spillover, Summary
 from alignvec.evaluate.statistics import highest_unseen, persona_weights, spread
-from alignvec.files import write_text
-from alignvec.provenance import Provenance
 from alignvec.steer.knobs import Knobs, Turn, as_asked
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
@@ -28,90 +24,6 @@ from alignvec.vectors.calibration import SpilloverPoint
 from alignvec.vectors.strict import Interval
 
 Array = npt.NDArray[np.float64]
-
-
-class Shift(Record):
-    """How rates of levels change against the base, as shares.
-
-    Attributes:
-        change: level to its rate minus the base's.
-        size: mean of the changes' absolute values over the levels; noise adds to it, as it cannot cancel.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    change: dict[str, Interval]
-    size: Interval
-
-
-class Cell(Record):
-    """What one knob at one coefficient changes in the replies to one domain's queries.
-
-    Attributes:
-        knob: name of the vector.
-        coefficient: λ.
-        domain: of the queries.
-        own: whether the knob is made for it.
-        queries: their number.
-        preference: of the likeliest reference replies per token.
-        level: of generated replies; missing if none were generated.
-        perplexity: of the queries' reference replies of the middle level, as a multiple of the base's.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    knob: str
-    coefficient: float
-    domain: str
-    own: bool
-    queries: int
-    preference: Shift
-    level: Shift | None
-    perplexity: Interval
-
-
-class Summary(Record):
-    """Means over the cells of all knobs and coefficients; without an interval if one of their domains has one persona.
-
-    Attributes:
-        spillover: mean size of the change of preference rates outside a knob's own domain.
-        on_target: the same within it.
-        spillover_level: as `spillover`, of the levels of generated replies.
-        on_target_level: as `on_target`, of the levels of generated replies.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    spillover: Interval
-    on_target: Interval
-    spillover_level: Interval | None
-    on_target_level: Interval | None
-
-
-class Spillover(Record):
-    """Everything that `spillover.json` holds.
-
-    Attributes:
-        data: the queries.
-        routed: whether a router turned the knobs for each prompt.
-        domains: of the queries, in the order of the columns.
-        levels: lowest first.
-        base_rates: domain to level to preference rate of the base.
-        judge: the judge's own accuracy; None if nothing was generated.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: str
-    routed: bool
-    domains: tuple[str, ...]
-    levels: tuple[str, ...]
-    base_rates: dict[str, dict[str, float]]
-    cells: tuple[Cell, ...]
-    summary: Summary
-    judge: JudgeReport | None
-    sampling: dict[str, Any]
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -271,29 +183,3 @@ def of_card(result: Spillover, knob: str) -> CardSpillover:
         for c in cells
     ]
     return CardSpillover(data=result.data, points=kept)
-
-
-def write_spillover(result: Spillover, out: Path) -> None:
-    """Write spillover.json, atomically, and spillover.png.
-
-    Raises:
-        StorageError: if one cannot be written.
-    """
-    from alignvec.evaluate.spillover_plot import plot_spillover
-
-    write_text(out / "spillover.json", result.model_dump_json(indent=1) + "\n")
-    plot_spillover(result, out / "spillover.png")
-
-
-def table_of(result: Spillover) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Columns and rows: mean absolute change of preference rates, in points, by knob and domain asked."""
-    rows = []
-    for knob, coefficient in dict.fromkeys((cell.knob, cell.coefficient) for cell in result.cells):
-        cells = [cell for cell in result.cells if (cell.knob, cell.coefficient) == (knob, coefficient)]
-        rows.append((f"{knob}={coefficient:g}", *(f"{'*' if c.own else ''}{points(c.preference.size)}" for c in cells)))
-    return ("knob", *result.domains), rows
-
-
-def points(rate: Interval) -> str:
-    """A share as points with its interval."""
-    return rate.told(".0f", scale=100)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from alignvec.files import write_figure
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.spillover import Spillover
+    from alignvec.evaluate.spillover_record import Spillover
 
 
 def plot_spillover(result: "Spillover", path: Path) -> None:

@@ -9,8 +9,8 @@ from alignvec.files import write_figure
 from alignvec.vectors.strict import Interval
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.transfer import Transfer
     from alignvec.evaluate.transfer_kept import Kept
+    from alignvec.evaluate.transfer_record import Transfer
 
 STYLES = {"native": "-", "foreign": "--"}
 COLOURS = {"native": "#1b6ca8", "foreign": "#b3541e"}

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.files import write_text
 from alignvec.vectors.strict import Interval
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.transfer import Transfer
+    from alignvec.evaluate.transfer_record import Transfer
 
 
 def tables(result: "Transfer") -> list[Table]:

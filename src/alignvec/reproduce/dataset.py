@@ -14,7 +14,7 @@ from alignvec.data.review.kappa import Estimate
 from alignvec.data.schema import SPLITS, PreferenceRow
 from alignvec.errors import DataError
 from alignvec.evaluate.statistics import persona_weights, spread
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.provenance import Provenance, provenance
 from alignvec.vectors.strict import Interval, Strict
 
@@ -152,7 +152,7 @@ def plot_words(result: Dataset, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    from alignvec.evaluate.plot import COLOURS
+    from alignvec.evaluate.drawing import COLOURS
     from alignvec.files import write_figure
 
     levels = list(dict.fromkeys(w.level for one in result.files for w in one.words))

@@ -7,7 +7,8 @@ from pathlib import Path
 from alignvec.data.lines import numbered_lines, parse_line
 from alignvec.data.unspaced import words as words_of
 from alignvec.errors import ConfigError, DataError
-from alignvec.evaluate.sweep import Reply, SweepResult, Table
+from alignvec.evaluate.sweep_record import Reply, SweepResult
+from alignvec.evaluate.table import Table
 from alignvec.vectors.strict import Strict
 
 WIDTH = 54

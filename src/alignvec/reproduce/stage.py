@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from alignvec.data.load import shipped_file
 from alignvec.errors import AlignvecError, ConfigError, DataError
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.files import storage_errors, write_text
 from alignvec.provenance import Provenance, provenance
 from alignvec.reproduce.place import Place, contents

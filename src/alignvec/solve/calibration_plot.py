@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from alignvec.evaluate.plot import COLOURS
+from alignvec.evaluate.drawing import COLOURS
 from alignvec.files import write_figure
 from alignvec.vectors.calibration import Calibration, Rising
 from alignvec.vectors.strict import Interval

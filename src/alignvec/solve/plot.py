@@ -1,13 +1,13 @@
 """Solved goals as pictures: what every goal reaches, and what its domains must give up for each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from alignvec.evaluate.plot import COLOURS
+from alignvec.evaluate.drawing import COLOURS
 from alignvec.files import write_figure
 from alignvec.solve.goals import REACHED
 from alignvec.solve.search import MOST, values_each
@@ -15,15 +15,31 @@ from alignvec.solve.surface import Array
 
 if TYPE_CHECKING:
     from alignvec.solve.behaviour import Behaviour
-    from alignvec.solve.check import CheckedGoal
     from alignvec.solve.search import Rates
     from alignvec.solve.solver import SolvedGoal
+    from alignvec.vectors.strict import Interval
 
 STEPS = 15
 """Values of each knob in the cloud of what the surface holds possible."""
 
 
-def plot_goals(goals: Sequence["SolvedGoal | CheckedGoal"], path: Path, *, title: str) -> None:
+class MeasuredGoal(Protocol):
+    """A goal with what its setting was measured to reach, when it was solved or on held-out queries."""
+
+    @property
+    def goal(self) -> Mapping[str, str]:
+        """Domain to wanted level."""
+
+    @property
+    def measured(self) -> Mapping[str, Mapping[str, "Interval"]]:
+        """Domain to level to rate."""
+
+    @property
+    def reached(self) -> Mapping[str, bool]:
+        """Threshold to whether the goal was reached."""
+
+
+def plot_goals(goals: Sequence[MeasuredGoal], path: Path, *, title: str) -> None:
     """Draw the rate of every wanted level with its interval, a line a goal, into a PNG.
 
     Raises:

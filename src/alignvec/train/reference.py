@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alignvec import processes
+from alignvec.cache import cache_dir
 from alignvec.files import write_text
 from alignvec.logprobs import EncodedReplies
-from alignvec.models import BaseModel, cache_dir
+from alignvec.models import BaseModel
 from alignvec.vectors.fingerprint import fingerprint
 
 

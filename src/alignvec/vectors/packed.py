@@ -39,7 +39,7 @@ class SparseDelta(Delta):
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Rows with their zeros, in float32."""
-        ends = self.counts.to(torch.int64).cumsum(0)
+        ends = self.counts.cumsum(0)
         begin = int(ends[start - 1]) if start else 0
         end = int(ends[stop - 1]) if stop else 0
         rows = torch.repeat_interleave(torch.arange(stop - start), self.counts[start:stop].to(torch.int64))

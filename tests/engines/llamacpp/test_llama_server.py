@@ -10,6 +10,7 @@ import torch
 from llama_servers import PYTHON, Completion, LlamaServer, dequantised, llama_server
 
 from alignvec import demo_model, models
+from alignvec.cache import cache_dir
 from alignvec.engines.llamacpp.adapters import export_knobs
 from alignvec.engines.llamacpp.manifest import Manifest
 from alignvec.engines.llamacpp.request import check_server, request_fields
@@ -49,7 +50,7 @@ def knobbed() -> KnobbedModel:
 
 @pytest.fixture(scope="module")
 def quantised() -> Path:
-    return demo_model._ensure_gguf(models.cache_dir() / "downloads")
+    return demo_model._ensure_gguf(cache_dir() / "downloads")
 
 
 @pytest.fixture(scope="module")

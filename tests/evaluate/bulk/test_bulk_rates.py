@@ -11,7 +11,8 @@ import pytest
 from alignvec.errors import DataError, StorageError
 from alignvec.evaluate.bulk import rates
 from alignvec.evaluate.bulk.plan import AnsweredBy, Plan, PromptsUsed, keep_plan
-from alignvec.evaluate.bulk.rates import bulk_rates, tables, write_rates
+from alignvec.evaluate.bulk.rates import bulk_rates
+from alignvec.evaluate.bulk.rates_report import tables, write_rates
 from alignvec.evaluate.bulk.shards import Generated, shard_path, write_shard
 from alignvec.evaluate.judge import JudgeReport
 from alignvec.evaluate.statistics import bootstrap_rate

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignvec.evaluate.capability import Cost, Measured
+from alignvec.evaluate.capability_record import Cost, Measured
 from alignvec.reproduce.stages.capability import Capabilities, by_knob, show
 from alignvec.vectors.strict import Interval
 

@@ -11,10 +11,11 @@ from typing import Any
 from alignvec.data.confound import word_count
 from alignvec.data.load import levels_of
 from alignvec.data.publish import readability
-from alignvec.data.publish.statistics import MISSING
 from alignvec.data.schema import SPLITS, PreferenceRow, Split
 from alignvec.errors import DataError
 
+MISSING = "missing"
+"""Name under which rows are counted that do not say."""
 SAMPLE = 1000
 """Most rows whose texts are kept, for what cannot be measured without them."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alignvec.data.publish.statistics import MISSING
+from alignvec.data.publish.measure import MISSING
 from alignvec.data.schema import SPLITS
 
 if TYPE_CHECKING:

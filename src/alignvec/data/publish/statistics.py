@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from alignvec.data.confound import FOLDS, held_out_accuracy, length_classifier, text_classifier
+from alignvec.data.publish.measure import MISSING, Measured
 from alignvec.data.schema import Split
 from alignvec.data.unspaced import words as words_of
 
-if TYPE_CHECKING:
-    from alignvec.data.publish.measure import Measured
-
-MISSING = "missing"
-"""Name under which rows are counted that do not say."""
 BIN = 10
 """Words to a bin of the overlap, and of the histogram."""
 
@@ -161,7 +157,7 @@ class Statistics(_Report):
         return sum(part.rows for part in self.parts if part.split == split)
 
 
-def statistics(measured: "Measured") -> Statistics:
+def statistics(measured: Measured) -> Statistics:
     """Statistics of what was measured."""
     levels = measured.levels
     return Statistics(
@@ -181,7 +177,7 @@ def statistics(measured: "Measured") -> Statistics:
     )
 
 
-def _level(measured: "Measured", level: str) -> LevelStatistics:
+def _level(measured: Measured, level: str) -> LevelStatistics:
     words = Spread.of(measured.words[level])
     assert words is not None, "a measured file has rows"
     texts = [words_of(row.responses[level].lower()) for row in measured.sample]
@@ -197,7 +193,7 @@ def _level(measured: "Measured", level: str) -> LevelStatistics:
     )
 
 
-def _neighbours(measured: "Measured", lower: str, higher: str) -> Neighbours:
+def _neighbours(measured: Measured, lower: str, higher: str) -> Neighbours:
     import numpy as np
 
     low, high = (np.asarray(measured.words[level]) for level in (lower, higher))
@@ -211,7 +207,7 @@ def _neighbours(measured: "Measured", lower: str, higher: str) -> Neighbours:
     )
 
 
-def _confound(measured: "Measured") -> Confound:
+def _confound(measured: Measured) -> Confound:
     import numpy as np
 
     levels, sample = measured.levels, measured.sample

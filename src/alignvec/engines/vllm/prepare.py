@@ -12,11 +12,12 @@ from typing import Any
 
 from filelock import FileLock
 
+from alignvec.cache import cache_dir
 from alignvec.engines.stack import stack_parts, write_adapter
 from alignvec.engines.vllm.plan import Plan, Way, allowed_rank, worst_rank
 from alignvec.errors import ConfigError, KnobError, VectorError
 from alignvec.files import storage_errors
-from alignvec.models import cache_dir, resolve
+from alignvec.models import resolve
 from alignvec.vectors.adapter import ADAPTER_CONFIG
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.delta import LowRankDelta

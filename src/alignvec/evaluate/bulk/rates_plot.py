@@ -4,7 +4,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignvec.evaluate.plot import COLOURS, band
+from alignvec.evaluate.drawing import COLOURS, band
 from alignvec.files import write_figure
 from alignvec.steer.knobs import format_knobs
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from alignvec.evaluate.plot import COLOURS
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.drawing import COLOURS
+from alignvec.evaluate.table import Table
 from alignvec.files import write_figure
 from alignvec.reproduce.cost.goal_cost import PAPER, WANTED, GoalCost
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignvec.evaluate.plot import COLOURS
+from alignvec.evaluate.drawing import COLOURS
 from alignvec.files import write_figure
 from alignvec.reproduce.cost.ways import CLAIM
 

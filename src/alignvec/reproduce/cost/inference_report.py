@@ -1,6 +1,6 @@
 """Inference cost as tables."""
 
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.reproduce.cost.inference_record import NAMES, WAYS, Cost, InferenceCost
 from alignvec.reproduce.cost.ways import Way
 

@@ -11,7 +11,8 @@ from alignvec.data.gates.loop import is_degenerate
 from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import ConfigError
-from alignvec.evaluate.capability import Measured, right_choices, sentence, written_prompt
+from alignvec.evaluate.capability import right_choices, sentence, written_prompt
+from alignvec.evaluate.capability_record import Measured
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.judge import LevelJudge
 from alignvec.evaluate.spillover import one_hot, shift_of, spread_size

@@ -1,9 +1,10 @@
 """Methods compared, as a record and tables."""
 
-from alignvec.evaluate.capability import Measured
+from alignvec.evaluate.capability_record import Measured
 from alignvec.evaluate.judge import JudgeReport
-from alignvec.evaluate.spillover import Shift, points
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.spillover_record import Shift
+from alignvec.evaluate.spillover_report import points
+from alignvec.evaluate.table import Table
 from alignvec.provenance import Provenance
 from alignvec.reproduce.methods.method import MethodCard
 from alignvec.reproduce.methods.method_speed import Speed

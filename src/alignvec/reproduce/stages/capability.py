@@ -5,13 +5,15 @@ from pathlib import Path
 
 from alignvec.data.capability import CHOICES, INSTRUCTIONS, Instruction, Question, load_items
 from alignvec.data.load import load_rows, shipped_file
-from alignvec.evaluate.capability import Cost, Items, capability_scope, measure_capability
+from alignvec.evaluate.capability import Items, capability_scope, measure_capability
+from alignvec.evaluate.capability_record import Cost
 from alignvec.evaluate.general_text import replies_as_text
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.reproduce.material import domain_vectors, knobbed
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Figure, Section, Stage
+from alignvec.reproduce.stages.capability_plot import plot_costs
 from alignvec.steer.knobs import Knobs
 from alignvec.vectors.strict import Strict
 
@@ -63,9 +65,7 @@ def by_knob(settings: Sequence[Knobs], costs: Sequence[Cost]) -> dict[str, tuple
 
 def show(found: Capabilities, figures: Path) -> Section:
     """A figure and a table a knob."""
-    from alignvec.reproduce.stages.capability_plot import plot_costs
-
-    plot_costs(found, figures / "capability.png")
+    plot_costs(found.costs, found.coefficients, figures / "capability.png")
     texts, questions, instructions = found.items
     return Section(
         text=(

@@ -3,8 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-from alignvec.evaluate.plot import plot_sweeps
-from alignvec.evaluate.sweep import SweepResult, sweep, tables
+from alignvec.evaluate.sweep import sweep
+from alignvec.evaluate.sweep_plot import plot_sweeps
+from alignvec.evaluate.sweep_record import SweepResult
+from alignvec.evaluate.sweep_report import tables
 from alignvec.progress import Advance
 from alignvec.reproduce.material import domain_vectors, held_out, knobbed, level_judge
 from alignvec.reproduce.place import Place

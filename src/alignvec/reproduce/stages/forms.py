@@ -14,69 +14,21 @@ from alignvec.data.load import levels_of
 from alignvec.data.schema import PreferenceRow
 from alignvec.evaluate.generation import generate_replies
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.judge import JudgeReport
 from alignvec.evaluate.preference import score_levels
 from alignvec.evaluate.scope import scope_of
 from alignvec.evaluate.statistics import bootstrap_rate
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.reproduce.material import domain_vectors, held_out, knobbed, level_judge, spoken
 from alignvec.reproduce.methods.method import digest_of
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Figure, Section, Stage
 from alignvec.reproduce.stages.forms_choice import Case, Heard, choose
+from alignvec.reproduce.stages.forms_record import FormPoint, Forms
 from alignvec.steer.knobs import Knobs
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.algebra import FORMS, renamed, sides
-from alignvec.vectors.strict import Interval, Strict
 from alignvec.vectors.vector import AlignmentVector
-
-
-class FormPoint(Strict):
-    """One form of a domain's vector at one λ.
-
-    Attributes:
-        said: level to rate of the generated replies, by the judge.
-        preferred: level to share of queries whose reference reply of it is the likeliest per token.
-        margin: implicit reward of the highest level over the lowest, nats a token.
-        degenerate: share of the replies that are empty or loop.
-    """
-
-    form: str
-    domain: str
-    coefficient: float
-    said: dict[str, Interval]
-    preferred: dict[str, Interval]
-    margin: Interval
-    degenerate: Interval
-
-
-class Forms(Strict):
-    """What the stage has found.
-
-    Attributes:
-        data: the queries.
-        queries: number of queries scored.
-        replied: number of them that were replied to.
-        best: form to domain to level to the λ at which most replies are of the level and not degenerate.
-        reach: form to the mean of these rates over domains and levels; its interval takes the λ as given.
-        behind: form to how far its reach is below the highest, with the interval of the paired difference.
-        turned: form to how far it turns both sides together at these λ, |λ₊| + |λ₋|, mean over domains and levels.
-        chosen: of the forms that are not behind for certain the one that turns least.
-        judge: the judge's own accuracy.
-    """
-
-    data: str
-    queries: int
-    replied: int
-    levels: tuple[str, ...]
-    points: tuple[FormPoint, ...]
-    best: dict[str, dict[str, dict[str, float]]]
-    reach: dict[str, Interval]
-    behind: dict[str, Interval]
-    turned: dict[str, float]
-    chosen: str
-    judge: JudgeReport
 
 
 def side_vectors(vectors: Sequence[AlignmentVector]) -> list[AlignmentVector]:

@@ -4,11 +4,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alignvec.evaluate.plot import COLOURS, band
+from alignvec.evaluate.drawing import COLOURS, band
 from alignvec.files import write_figure
 
 if TYPE_CHECKING:
-    from alignvec.reproduce.stages.forms import Forms
+    from alignvec.reproduce.stages.forms_record import Forms
 
 
 def plot_forms(found: "Forms", path: Path, *, what: Literal["said", "preferred"]) -> None:

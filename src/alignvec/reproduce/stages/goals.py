@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alignvec.errors import ConfigError
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.provenance import provenance
 from alignvec.reproduce.material import domain_vectors, held_out, knobbed, level_judge, router_of
 from alignvec.reproduce.place import Place

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from alignvec.errors import ConfigError
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.reproduce.material import joint_recipes, recipe_folder, train_by_recipe
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Section, Stage

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from alignvec.data.load import load_files, shipped_file
 from alignvec.evaluate.agreement_plot import plot_agreement
-from alignvec.evaluate.judged import Judged, confusions, judge_replies, load_items, tables
+from alignvec.evaluate.judged import judge_replies, load_items
+from alignvec.evaluate.judged_record import Judged
+from alignvec.evaluate.judged_report import confusions, tables
 from alignvec.evaluate.judging import Judge
 from alignvec.evaluate.labels import Reader, load_readers
 from alignvec.evaluate.likelihood_judge import journals_beside, likelihood_judge
@@ -14,8 +16,9 @@ from alignvec.models import DEMO
 from alignvec.reproduce.material import level_judge
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Figure, Section, Stage
+from alignvec.shipped import ROOT
 
-LABELS = Path(__file__).resolve().parents[4] / "docs" / "results" / "blind_labels.jsonl"
+LABELS = ROOT / "docs" / "results" / "blind_labels.jsonl"
 """Labels by reading of replies of the demo model."""
 
 

@@ -8,7 +8,7 @@ from alignvec.data.domain import domain_path
 from alignvec.data.load import levels_of, load_rows, shipped_file
 from alignvec.errors import DataError
 from alignvec.evaluate.journal import Journal
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.reproduce.material import (
     domain_vectors,
     first_of_each,

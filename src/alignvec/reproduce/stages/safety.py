@@ -6,8 +6,10 @@ from pathlib import Path
 
 from alignvec.data.safety import SAFETY, load_safety
 from alignvec.evaluate.refusal import refusal_judge
+from alignvec.evaluate.safety import assess_safety
 from alignvec.evaluate.safety_plot import plot_safety
-from alignvec.evaluate.safety_report import Safety, assess_safety, tables
+from alignvec.evaluate.safety_record import Safety
+from alignvec.evaluate.safety_report import tables
 from alignvec.evaluate.transfer import COEFFICIENTS
 from alignvec.reproduce.material import (
     first_of_each,

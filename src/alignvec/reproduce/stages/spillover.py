@@ -4,9 +4,11 @@ from pathlib import Path
 
 from alignvec.evaluate.journal import Journal
 from alignvec.evaluate.scope import scope_of
-from alignvec.evaluate.spillover import Spillover, Turned, marked, measure_spillover, points, table_of
+from alignvec.evaluate.spillover import Turned, marked, measure_spillover
 from alignvec.evaluate.spillover_plot import plot_spillover
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.spillover_record import Spillover
+from alignvec.evaluate.spillover_report import points, table_of
+from alignvec.evaluate.table import Table
 from alignvec.provenance import provenance
 from alignvec.reproduce.material import domain_vectors, held_out, knobbed, router_of
 from alignvec.reproduce.place import Place

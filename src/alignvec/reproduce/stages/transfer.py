@@ -4,8 +4,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from alignvec.evaluate.transfer import Transfer, knobbed_pair, measure_transfer
+from alignvec.evaluate.transfer import knobbed_pair, measure_transfer
 from alignvec.evaluate.transfer_plot import plot_transfers
+from alignvec.evaluate.transfer_record import Transfer
 from alignvec.evaluate.transfer_report import summary, tables
 from alignvec.reproduce.material import (
     StageName,

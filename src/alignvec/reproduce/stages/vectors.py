@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignvec.evaluate.sweep import Table
+from alignvec.evaluate.table import Table
 from alignvec.reproduce.material import recipe_folder, vector_folder, vector_sources
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Section, Stage

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alignvec.evaluate.plot import COLOURS
+from alignvec.evaluate.drawing import COLOURS
 from alignvec.files import write_figure
 from alignvec.serve.load.outcome import Outcome
 

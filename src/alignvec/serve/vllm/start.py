@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from alignvec.cache import cache_dir
 from alignvec.engines.vllm.gate import ADAPTER
 from alignvec.engines.vllm.hooks import GATED
 from alignvec.engines.vllm.plan import PLAN, Plan
 from alignvec.engines.vllm.prepare import on_cpu
 from alignvec.errors import ConfigError
 from alignvec.files import write_text
-from alignvec.models import cache_dir
 
 PLUGIN = "alignvec"
 OURS = (

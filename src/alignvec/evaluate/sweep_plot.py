@@ -5,13 +5,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignvec.evaluate.drawing import COLOURS, band
 from alignvec.files import write_figure
 
 if TYPE_CHECKING:
-    from alignvec.evaluate.sweep import SweepResult
-    from alignvec.vectors.strict import Interval
-
-COLOURS = ("#b3541e", "#6b7a8f", "#1b6ca8", "#4d8b31", "#7b4ea3")
+    from alignvec.evaluate.sweep_record import SweepResult
 
 
 def plot_sweeps(results: Sequence["SweepResult"], path: Path) -> None:
@@ -60,13 +58,3 @@ def _draw(result: "SweepResult", axes: Any) -> None:
     for axis in axes:
         axis.axvline(0, color="0.85", linewidth=0.8, zorder=0)
         axis.set_xlabel(f"λ of the {result.vector} knob ({result.data})", fontsize=8)
-
-
-def band(axis: Any, values: Sequence[tuple[float, "Interval | None"]], colour: str, label: str) -> None:
-    """Draw values by λ as a line, and their intervals as a band around it; unknown values are left out."""
-    known = [(x, y) for x, y in values if y is not None]
-    if known:
-        xs = [x for x, _ in known]
-        axis.plot(xs, [y.value for _, y in known], "o-", color=colour, label=label or None, markersize=4)
-        low, high = zip(*(y.drawn for _, y in known), strict=True)
-        axis.fill_between(xs, low, high, color=colour, alpha=0.15)
