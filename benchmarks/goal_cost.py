@@ -12,7 +12,8 @@ from pathlib import Path
 from solving import add_options, at_least, in_one_line, print_tables, set_up
 
 from alignvec.files import write_text
-from alignvec.reproduce.cost.goal_cost import goal_cost, read_evaluations, read_training, time_search
+from alignvec.reproduce.cost.goal_cost import goal_cost, time_search
+from alignvec.reproduce.cost.goal_records import read_evaluations, read_training
 from alignvec.reproduce.cost.goal_report import COUNTS, plot_goal_cost, tables
 from alignvec.solve.goals import all_goals
 

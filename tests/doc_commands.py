@@ -19,7 +19,7 @@ from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 BESIDE = ("vectors", "recipes", "data", "routers", "configs", "benchmarks", "docs")
-SILENT = ("cat >", "mkdir ", "cp ", "sleep ")
+SILENT = ("cat >", "mkdir ", "cp ", "sed ", "sleep ")
 """Commands of a page that print nothing when they are well."""
 
 LEFT_OUT = ("#", "git ", "cd ")

@@ -48,9 +48,9 @@ def sentence(text: str) -> str:
     return text if text.startswith("λ") else text[:1].upper() + text[1:]
 
 
-def _fields(record: type) -> dict[str, FieldInfo]:
+def _fields(record: Any) -> dict[str, FieldInfo]:
     if issubclass(record, BaseModel):
-        return record.model_fields
+        return dict(record.model_fields)
     hints = get_type_hints(record)
     return {one.name: FieldInfo(annotation=hints[one.name]) for one in dataclasses.fields(record)}
 

@@ -76,7 +76,7 @@ def surface() -> Figure:
 
     rewards, seen = behaviour.rewards(grid), measured.scores.implicit()
     flat = np.abs(measured.points[:, z]) < 1e-9
-    drawn = figure(12, 4.3)
+    drawn = figure(10.6, 3.9)
     *panels, check = drawn.subplots(1, 3, width_ratios=[1, 1, 1.05])
     reach = 1.6
     for axes, domain in zip(panels, ("medical", "legal"), strict=True):
@@ -96,7 +96,7 @@ def surface() -> Figure:
         axes.set_xlabel("λ of the medical knob")
         axes.set_xticks([-1, -0.5, 0, 0.5, 1])
         axes.set_yticks([-1, -0.5, 0, 0.5, 1])
-        axes.set_title(f"{domain} queries, fitted; circles: measured")
+        axes.set_title(f"{domain} queries (circles: measured)")
     panels[0].set_ylabel("λ of the legal knob")
     bar = drawn.colorbar(painted, ax=panels[1])
     bar.set_label("margin, nats a token", color=INK)
@@ -108,7 +108,7 @@ def surface() -> Figure:
     check.plot(ends_of_all, ends_of_all, color=SOFT, lw=1)
     check.set_xlabel("margin, measured")
     check.set_ylabel("told without that setting")
-    check.set_title(f"all {len(seen)} settings, each left out in turn")
+    check.set_title(f"all {len(seen)} settings, left out in turn")
     check.legend(fontsize=8.5)
     drawn.suptitle("Margin of expert over avoidance, nats a token", fontsize=10.5, color=INK, x=0.01, ha="left")
     off = [np.abs(margins(told, domain) - margins(seen, domain)).mean() for domain in measured.domains]
@@ -131,7 +131,7 @@ def _left_out(behaviour: Behaviour, seen: Any) -> Any:
 
 def spillover() -> Figure:
     """Every knob at its levels' λ against every domain, plain and behind the router."""
-    drawn = figure(9.6, 4.3)
+    drawn = figure(8.4, 4.2)
     panels = drawn.subplots(1, 2, sharey=True)
     for axes, name, title in zip(
         panels, ("spillover", "spillover-routed"), ("knobs alone", "behind the router"), strict=True

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/concepts from the shipped vectors and the stored results: python docs/pictures/draw.py [NAME ...]"""
+"""Draw the pictures of docs/concepts from shipped vectors and stored results: python docs/pictures/draw.py [NAME]"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the pictures of the concepts have in common: an opaque light card, readable on a light page and on a dark one."""
+"""What the pictures of the concepts have in common: an opaque light card, readable on a light and a dark page."""
 
 from pathlib import Path
 from typing import Any

@@ -86,14 +86,14 @@ def gate() -> Figure:
     into, out = parts[0].deltas[layer].shape[1], parts[0].deltas[layer].shape[0]
     settings = [parse_knobs(text) if text else {} for text in SETTINGS]
     gates = np.array([[part.gate(knobs.get(part.vector, 0.0)) for part in parts] for knobs in settings])
-    drawn = figure(9.2, 4.7)
+    drawn = figure(8.2, 4.7)
     left, right = drawn.subplots(1, 2, width_ratios=[1, 1.45])
     _flow(left, sum(ranks), into, out)
     right.imshow(np.repeat(gates, ranks, axis=1), aspect="auto", cmap=SEQUENTIAL, vmin=0, vmax=1)
     edges = np.cumsum([0, *ranks])
     right.set_xticks((edges[:-1] + edges[1:]) / 2 - 0.5)
-    right.set_xticklabels([f"{part.vector}\n{'λ > 0' if part.sign > 0 else 'λ < 0'}" for part in parts], fontsize=7.5)
-    right.set_yticks(range(len(SETTINGS)), [text.replace(",", "\n") or "base" for text in SETTINGS], fontsize=8)
+    right.set_xticklabels([f"{part.vector}\n{'λ > 0' if part.sign > 0 else 'λ < 0'}" for part in parts], fontsize=8)
+    right.set_yticks(range(len(SETTINGS)), [text.replace(",", "\n") or "base" for text in SETTINGS], fontsize=8.5)
     for edge in edges[1:-1]:
         right.axvline(edge - 0.5, color=SOFT, lw=0.8)
     for row in range(1, len(SETTINGS)):

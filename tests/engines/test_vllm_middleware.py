@@ -255,6 +255,15 @@ def test_what_vllm_refuses_passes_through_and_is_written_down(start: Start, tmp_
     assert json.loads(line["prompt"]) == MESSAGES
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_under_the_audit_log_does_not_take_the_reply_with_it(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, ask = start("gate", audit=Path("/dev/full"))
+    assert ask(body=chat()).json()["model"] == "demo"
+    assert "no space left" in caplog.text
+
+
 def test_a_client_that_left_and_a_stream_that_broke_are_written_down(start: Start, tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     app, ask = start("gate", audit=audit)

@@ -163,6 +163,24 @@ def test_taken_out_the_model_is_the_base_and_can_be_turned_again(model: TokenMod
 
 
 @torch.no_grad()
+def test_layers_that_read_one_tensor_share_a_product_of_which_nothing_is_kept_after_the_pass(model: TokenModel) -> None:
+    packed = Packed(model)
+    packed.turn(GATES, torch.arange(TOKENS))
+    model(IDS)
+    stacks = packed.both[0]._stacks
+    tied = model.lm_head.weight is model.embed.weight
+    assert list(stacks) == [("q_proj", "k_proj"), *([] if tied else [("lm_head",)])]
+    assert all(stack.seen is None and not len(stack.pieces) for stack in stacks.values())
+    nested = nn.ModuleDict({block: nn.ModuleDict({"attention": TokenModel(tied=False)}) for block in ("a", "b")})
+    names = [f"{block}.attention.{name}" for block in nested for name in ("q_proj", "k_proj", "lm_head")]
+    low = LowRankDelta(torch.ones(1, WIDTH), torch.ones(WIDTH, 1))
+    head = LowRankDelta(torch.ones(1, WIDTH), torch.ones(WORDS, 1))
+    deltas: dict[str, Delta] = {f"{name}.weight": head if name.endswith("head") else low for name in names}
+    stacked = StackedLayers(nested, vector("all", deltas).parts)
+    assert stacked._groups == [tuple(names[:2]), (names[2],), tuple(names[3:5]), (names[5],)]
+
+
+@torch.no_grad()
 def test_the_dtype_of_the_model_is_kept(model: TokenModel) -> None:
     model.to(torch.bfloat16)
     packed = Packed(model)

@@ -17,12 +17,6 @@ from alignvec.train.listwise import ListwiseDPOTrainer
 from alignvec.train.progress import TrainingProgress
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture
 def config(tiny_folder: Path, data_file: Path) -> TrainConfig:
     """Four steps of two rows each, a checkpoint at every step."""

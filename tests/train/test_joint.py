@@ -26,11 +26,6 @@ DOMAINS = ("medical", "legal", "financial")
 IDS = torch.arange(40).view(2, 20)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, ...]:
     """A file of four training rows a domain; the financial ones have no generic replies."""

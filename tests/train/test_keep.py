@@ -24,11 +24,6 @@ SAMPLING = Sampling(max_new_tokens=6, seed=3)
 QUERIES = ["What is a lease?", "Name a bird.", "How do octopuses sleep?"]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def config(tiny_folder: Path, data_file: Path) -> TrainConfig:
     return TrainConfig(

@@ -21,11 +21,6 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 IDS = torch.arange(40).view(2, 20)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def safety(make_vector: MakeVector, tmp_path: Path) -> Path:
     save_vector(make_vector("safety", seed=3), tmp_path / "safety")

@@ -23,11 +23,6 @@ from alignvec.vectors.vector import AlignmentVector
 from tests.conftest import MakeVector
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def start(make_vector: MakeVector, tmp_path: Path) -> AlignmentVector:
     """A hinged vector of rank 2, stored in `start`."""

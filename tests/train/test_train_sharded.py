@@ -28,11 +28,6 @@ FSDP = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def config(tiny_folder: Path, data_file: Path) -> TrainConfig:
     """Two passes over 7 rows, 4 micro-batches a step, the last of a pass not full."""

@@ -24,12 +24,6 @@ CLOSE = 5e-6
 """Largest difference of a weight; weights are about .2, and steps of one process change them by 1e-2."""
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture
 def config(tiny_folder: Path, data_file: Path) -> TrainConfig:
     """Two passes over 7 rows, 4 micro-batches a step: the second step of a pass has 3, one process two of them."""

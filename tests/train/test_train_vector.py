@@ -21,11 +21,6 @@ from tests.conftest import MakeVector
 IDS = torch.arange(40).view(2, 20)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def config(tiny_folder: Path, data_file: Path) -> TrainConfig:
     return TrainConfig(

@@ -37,7 +37,7 @@ def chat(
         list[str] | None,
         typer.Option(
             "--knob",
-            help="a knob such as medical=0.8; repeatable, added up to one setting; or @FILE#GOAL; default: base",
+            help="a knob such as medical=0.8; repeatable, together one setting; or @FILE#GOAL; default: base",
         ),
     ] = None,
     model: ModelOption = "demo",

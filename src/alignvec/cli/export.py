@@ -21,7 +21,7 @@ def export(
     knob: Annotated[
         list[str] | None,
         typer.Option(
-            "--knob", help="a knob or several, such as medical=0.5,legal=-0.3; repeatable, added up to one setting"
+            "--knob", help="a knob or several, such as medical=0.5,legal=-0.3; repeatable, together one setting"
         ),
     ] = None,
     knobs: Annotated[

@@ -14,7 +14,7 @@ def llama_request(
         list[str] | None,
         typer.Option(
             "--knob",
-            help="a setting such as medical=expert,legal=-0.3; repeatable, added up to one setting; default: base",
+            help="a setting such as medical=expert,legal=-0.3; repeatable, together one setting; default: base",
         ),
     ] = None,
     server: Annotated[

@@ -26,7 +26,7 @@ def merge(
     base: Annotated[str | None, typer.Option("--base", help="base model: demo, a folder, or a hub id")] = None,
     knob: Annotated[
         list[str] | None,
-        typer.Option("--knob", help="a knob such as medical=0.5; repeatable, added up to one setting; or @FILE#GOAL"),
+        typer.Option("--knob", help="a knob such as medical=0.5; repeatable, together one setting; or @FILE#GOAL"),
     ] = None,
     vectors: VectorsOption = None,
     dtype: Annotated[

@@ -1,20 +1,17 @@
-"""The one way from a request to the engine: limits, time, counting and the audit log are inside."""
+"""The one way from a request to the engine: limits and time are inside, and every request is written down."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from contextvars import ContextVar
-from secrets import token_hex
 from typing import Any, cast
 
 from jinja2 import TemplateError
 
 from alignvec.data.schema import PreferenceRow
 from alignvec.errors import AlignvecError
-from alignvec.serve.ask import GONE, METER, RELOAD, Ask, Incoming, Options, Piece
+from alignvec.serve.ask import METER, RELOAD, Ask, Options, Piece
 from alignvec.serve.engine.engine import Engine
 from alignvec.serve.engine.request import Job, Step
 from alignvec.serve.errors import (
@@ -23,12 +20,12 @@ from alignvec.serve.errors import (
     TimedOutError,
     TooLongError,
     UnavailableError,
-    as_served,
 )
 from alignvec.serve.goals import check_goals
+from alignvec.serve.ledger import Ledger
 from alignvec.serve.merged import merged
 from alignvec.serve.metrics import Metrics
-from alignvec.serve.policy.audit import AuditLog, Entry, now
+from alignvec.serve.policy.audit import AuditLog, Entry
 from alignvec.serve.policy.limits import RateLimits
 from alignvec.serve.policy.policy import Policy
 from alignvec.serve.policy.rules import Rules
@@ -38,12 +35,9 @@ from alignvec.serve.tally import Tally
 from alignvec.serve.text import ReplyText
 from alignvec.steer.scale import scale_of
 
-__all__ = ["REQUEST", "Ask", "Options", "Piece", "Service"]
+__all__ = ["Ask", "Options", "Piece", "Service"]
 
-REQUEST: ContextVar[Incoming | None] = ContextVar("request", default=None)
-"""The HTTP request being answered; the page's events are answered outside of any."""
 DEFAULT_TOKENS = 512
-_log = logging.getLogger("alignvec.serve")
 
 
 class Service:
@@ -57,6 +51,7 @@ class Service:
         self.limits = limits
         self.audit = audit
         self.metrics = metrics
+        self.ledger = Ledger(audit, metrics)
         self.options = options
         self.draining = False
         self.active = 0
@@ -138,7 +133,7 @@ class Service:
             ForbiddenError: if the key is no admin's.
             BadRequestError: if a vector cannot be read or does not fit model, policy or goals; the old ones stay.
         """
-        with self._answering(self._entry(rules.name, RELOAD)):
+        with self._answering(self.ledger.entry(rules.name, RELOAD)):
             if not rules.admin:
                 raise ForbiddenError("only an admin key may reload vectors; use one with admin: true in the policy")
             if self.options.vectors is None:
@@ -162,7 +157,7 @@ class Service:
                 or later.
         """
         tally = Tally(ask.choices)
-        entry = self._entry(rules.name, ask.endpoint, ask.model or self.options.model, ask.setting)
+        entry = self.ledger.entry(rules.name, ask.endpoint, ask.model or self.options.model, ask.setting)
         with self._answering(entry):
             try:
                 self._admit(ask, rules)
@@ -173,7 +168,7 @@ class Service:
                         tally.add(piece)
                         yield piece
             finally:
-                self._measure(ask, tally)
+                self.ledger.measure(ask, tally)
                 entry.prompt, entry.prompt_tokens, entry.completion_tokens = ask.text, ask.prompt_tokens, tally.tokens
                 entry.reply, entry.finish = ["".join(parts) for parts in tally.texts], tally.finish
 
@@ -185,7 +180,7 @@ class Service:
             UnavailableError: if the server is draining.
             TimedOutError: if it takes too long.
         """
-        with self._answering(self._entry(rules.name, METER, self.options.model, setting)):
+        with self._answering(self.ledger.entry(rules.name, METER, self.options.model, setting)):
             self.require_ready()
             self.limits.admit(rules)
             try:
@@ -203,7 +198,7 @@ class Service:
         alignment = Setting(requested=dict(requested)) if requested else None
         with (
             suppress(AlignvecError, asyncio.CancelledError),
-            self._answering(self._entry(key, endpoint, model, alignment)),
+            self._answering(self.ledger.entry(key, endpoint, model, alignment)),
         ):
             raise error
 
@@ -278,45 +273,8 @@ class Service:
                 if finish:
                     return
 
-    def _measure(self, ask: Ask, tally: Tally) -> None:
-        metrics, now = self.metrics, time.monotonic()
-        if tally.first is not None:
-            metrics.tokens.labels("in").inc(ask.prompt_tokens)
-            metrics.tokens.labels("out").inc(tally.tokens)
-            metrics.first_token.observe(tally.first - tally.start)
-        if tally.first is not None and tally.tokens > ask.choices:
-            metrics.per_token.observe((now - tally.first) * ask.choices / (tally.tokens - ask.choices))
-        for name in ask.setting.clamped:
-            metrics.clamped.labels(name).inc()
-
     @contextmanager
     def _answering(self, entry: Entry) -> Iterator[None]:
         """Hold back the end of the process, then count and write down how the block ended."""
-        incoming = REQUEST.get()
-        start = incoming.arrived if incoming else time.monotonic()
-        entry.status, entry.error = 500, "internal_error"
-        try:
-            with self.busy():
-                yield
-            entry.status, entry.error = 200, None
-        except (GeneratorExit, asyncio.CancelledError):
-            entry.status, entry.error = GONE, "cancelled"
-            raise
-        except AlignvecError as error:
-            entry.status, entry.error = as_served(error).status, as_served(error).code
-            raise
-        finally:
-            entry.time, entry.seconds = now(), round(time.monotonic() - start, 3)
-            self.metrics.replies.labels(entry.endpoint, entry.status).inc()
-            self._write(entry)
-
-    def _entry(self, key: str | None, endpoint: str, model: str = "", alignment: Setting | None = None) -> Entry:
-        incoming = REQUEST.get()
-        request = incoming.id if incoming else f"req_{token_hex(12)}"
-        return Entry(key, request, endpoint, model, alignment=alignment)
-
-    def _write(self, entry: Entry) -> None:
-        try:
-            self.audit.write(entry)
-        except AlignvecError as error:  # a full disk must not take the replies with it
-            _log.error("audit log: %s", error)
+        with self.ledger.answering(entry), self.busy():
+            yield

@@ -7,16 +7,8 @@ import pytest
 
 from alignvec.errors import ConfigError, DataError
 from alignvec.provenance import provenance
-from alignvec.reproduce.cost.goal_cost import (
-    Evaluations,
-    GoalCost,
-    SearchSeconds,
-    Trained,
-    goal_cost,
-    read_evaluations,
-    read_training,
-    time_search,
-)
+from alignvec.reproduce.cost.goal_cost import GoalCost, SearchSeconds, goal_cost, time_search
+from alignvec.reproduce.cost.goal_records import Evaluations, Trained, read_evaluations, read_training
 from alignvec.reproduce.cost.goal_report import plot_goal_cost, tables
 from alignvec.solve.goals import all_goals
 from alignvec.solve.report import Solution

@@ -4,13 +4,17 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 from alignvec.errors import StorageError
 from alignvec.serve.policy.audit import AuditLog, Entry
 from alignvec.serve.policy.keys import new_key
 from alignvec.serve.setting import Setting
+from tests.serve.scripted_engine import ScriptedEngine
+from tests.serve.serving import make_service, served
 
 SETTING = Setting(requested={"medical": "expert"}, applied={"medical": 1.0}, clamped={"medical": (-1.0, 1.0)})
 
@@ -95,10 +99,12 @@ def test_lines_of_eight_threads_are_whole(tmp_path: Path) -> None:
     assert all(line["reply"] == [str(line["request"])[0] * 20_000] for line in found)
 
 
-def test_without_a_file_nothing_is_written() -> None:
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     log = AuditLog(None)
     log.write(entry())
     log.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
@@ -113,3 +119,16 @@ def test_a_full_disk_is_told() -> None:
     log = AuditLog(Path("/dev/full"))
     with pytest.raises(StorageError, match="no space left"):
         log.write(entry())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_is_logged_and_does_not_take_a_reply_with_it(
+    tiny: Any, make_vector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = make_service(ScriptedEngine(tiny, [make_vector("medical")]), audit=AuditLog(Path("/dev/full")))
+    with served(service) as address:
+        reply = httpx2.post(
+            f"{address}/v1/completions", json={"model": "demo", "prompt": "Hi", "max_tokens": 2}, timeout=20
+        )
+    assert reply.status_code == 200 and reply.json()["choices"][0]["text"]
+    assert "audit log: " in caplog.text and "no space left" in caplog.text

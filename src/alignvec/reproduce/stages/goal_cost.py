@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from alignvec.errors import DataError
-from alignvec.reproduce.cost.goal_cost import GoalCost, Trained, goal_cost, time_search, time_settings
+from alignvec.reproduce.cost.goal_cost import GoalCost, goal_cost, time_search, time_settings
+from alignvec.reproduce.cost.goal_records import Trained
 from alignvec.reproduce.cost.goal_report import plot_goal_cost, tables
 from alignvec.reproduce.material import domain_vectors, held_out, knobbed, level_judge, router_of
 from alignvec.reproduce.place import Place

@@ -11,7 +11,8 @@ from alignvec.serve.api.errors import error_response, unexpected
 from alignvec.serve.api.incoming import ClientGone, again, api_key, read_body, read_object, request_id, require_near
 from alignvec.serve.ask import RELOAD, Incoming
 from alignvec.serve.errors import ServeError
-from alignvec.serve.service import REQUEST, Service
+from alignvec.serve.ledger import REQUEST
+from alignvec.serve.service import Service
 
 ENDPOINTS = (
     "/v1/chat/completions", "/v1/completions", RELOAD, "/v1/models", "/v1/alignment", "/health", "/ready", "/metrics",

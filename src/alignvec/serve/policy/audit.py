@@ -1,15 +1,19 @@
 """The audit log: who used which knobs when, one JSON object a line."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from alignvec.errors import StorageError
 from alignvec.files import storage_errors
 from alignvec.serve.policy.keys import redacted
 from alignvec.serve.setting import Setting
+
+_log = logging.getLogger("alignvec.serve")
 
 
 @dataclass
@@ -92,6 +96,13 @@ class AuditLog:
         with storage_errors(self._path):  # a buffered stream has a lock of its own, so one write is one whole line
             self._stream.write(line + b"\n")
             self._stream.flush()
+
+    def note(self, entry: Entry) -> None:
+        """Append one line, or log why not: a full disk must not take the replies with it."""
+        try:
+            self.write(entry)
+        except StorageError as error:
+            _log.error("audit log: %s", error)
 
     def close(self) -> None:
         """Close the file; nothing can be written any more."""

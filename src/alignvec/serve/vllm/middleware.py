@@ -116,7 +116,7 @@ class AlignmentMiddleware:
             if path in REPLIES:
                 status = GONE if entry.error == "cancelled" else status or 500
                 entry.status, entry.seconds, entry.time = status, round(time.monotonic() - began, 6), now()
-                self.audit.write(entry)
+                self.audit.note(entry)
 
     def _told(self, method: str, path: str, rules: Rules) -> dict[str, Any]:
         model = self.plan.model
