@@ -14,7 +14,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # llama.cpp's server, from a package: for its tests alone.
 LLAMACPP ?= .venv-llamacpp
 
-.PHONY: install demo test test-vllm test-llamacpp bench bench-vllm bench-gpu docs lint format clean
+.PHONY: install demo test test-vllm test-llamacpp bench bench-vllm bench-gpu docs reference lint format clean
 
 install: $(STAMP)
 
@@ -73,6 +73,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What of the reference is made from the code (docs/reference); a test fails when it is stale.
+reference: install
+	$(BIN)/python -m docs.generate
 
 docs: install
 	$(BIN)/mkdocs build --strict --site-dir site

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from alignvec import models
 from alignvec.data.load import load_rows
@@ -15,6 +16,9 @@ from alignvec.vectors.card import BaseReference, Card
 from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint, template_hash
 from alignvec.vectors.vector import AlignmentVector
+
+settings.register_profile("alignvec", deadline=None)  # a busy machine is no failure
+settings.load_profile("alignvec")
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +39,13 @@ MakeVector = Callable[..., AlignmentVector]
 @pytest.fixture(scope="session")
 def make_vector(tiny_folder: Path) -> MakeVector:
     """Builds random low-rank vectors for the tiny model: make_vector(name, hinged=..., rank=..., seed=...)."""
-    base = models.load(str(tiny_folder), device="cpu")
-    reference = BaseReference(
-        name=str(tiny_folder), fingerprint=fingerprint(tiny_folder), template=template_hash(base.tokenizer)
-    )
+    return vector_maker(tiny_folder)
+
+
+def vector_maker(folder: Path) -> MakeVector:
+    """See `make_vector`, for the model in a folder."""
+    base = models.load(str(folder), device="cpu")
+    reference = BaseReference(name=str(folder), fingerprint=fingerprint(folder), template=template_hash(base.tokenizer))
     shapes = {
         f"{name}.weight": tuple(module.weight.shape)
         for name, module in base.model.named_modules()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from alignvec.errors import ConfigError, ProcessError
+from alignvec.errors import ProcessError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
@@ -124,13 +124,8 @@ def first_to_fail() -> bool:
 
 def _joined() -> Any:
     """Who runs where, as accelerate has it; the first call joins the group of processes."""
-    try:
-        from accelerate import PartialState  # type: ignore[import-untyped]
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "several processes need accelerate; install it with pip install 'alignvec[train]', or start one process"
-        ) from None
     import torch
+    from accelerate import PartialState  # type: ignore[import-untyped]
 
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1") or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=PATIENCE)

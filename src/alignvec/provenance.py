@@ -26,7 +26,14 @@ PACKAGES = (
 
 
 class Provenance(BaseModel):
-    """What has to be known to get a result again."""
+    """What has to be known to get a result again.
+
+    Attributes:
+        command: that made it.
+        versions: of the packages that results depend on.
+        machine: in words.
+        commit: of the source; null outside a repository.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

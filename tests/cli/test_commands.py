@@ -1,6 +1,7 @@
 """Every command on the tiny model: results on stdout, everything else on stderr."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,9 @@ def test_train_makes_a_vector_that_turns_and_a_second_call_finds_it_made(
     again = command(*train)
     assert json.loads(again.out) == result
     assert load_card(tmp_path / "run" / "vector").files == hashes
+    told = command(*train[:-1]).out.splitlines()[1]
+    question, *options = shlex.split(told.removeprefix("try it: alignvec "))[1:]
+    assert command("ask", question, *options, "--max-new-tokens", 2).code == 0, told
 
 
 def test_train_goes_on_where_its_memory_is_not_known(

@@ -24,6 +24,7 @@ COMMANDS = (
         "inspect",
         "compare",
         "verify",
+        "shipped",
         "pull",
         "push",
     ),
@@ -43,6 +44,31 @@ heavy = ("torch", "transformers", "gradio", "openai", "pyarrow", "trl", "peft", 
          "lm_eval")
 print(sorted(set(heavy) & sys.modules.keys()), file=sys.stderr)
 """
+LOADED = """
+import sys
+before = set(sys.modules)
+import alignvec
+package = set(sys.modules) - before
+from alignvec.cli.app import app
+try:
+    app(["--help"], prog_name="alignvec")
+except SystemExit:
+    pass
+print(len(package), *sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+LIGHT = {"alignvec", "typer", "shellingham", "annotated_doc", "click"}
+"""What the command line may load besides Python's own: typer, and what typer loads for its help."""
+MOST = 220
+"""Modules that `alignvec --help` may load; 173 with typer 0.29, most of them files of `cli/` and of Python's own."""
+
+
+def test_help_and_import_load_little() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    package, *modules = done.stderr.split()
+    assert package == "1", "import alignvec loads nothing else"
+    foreign = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    assert foreign <= LIGHT
+    assert len(modules) < MOST
 
 
 def test_help_loads_no_heavy_library_and_lists_every_command() -> None:

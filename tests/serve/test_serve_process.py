@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from alignvec.errors import ConfigError
-from alignvec.serve.run import bind, require_loopback
+from alignvec.serve.address import bind, require_loopback
 from tests.cli.running import assert_told, prepared
 from tests.serve.routers import UNSURE, router_of
 

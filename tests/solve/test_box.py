@@ -28,6 +28,29 @@ def test_a_grid_has_every_combination() -> None:
     assert sorted(map(tuple, grid.tolist())) == sorted((a, b) for a in (-1, 0, 1) for b in (-1.5, -0.25, 1))
 
 
+def test_grids_and_draws_have_three_decimals_and_stay_in_the_box() -> None:
+    assert Box((Axis("a", 0.0, 1.0, False),)).grid(4).tolist() == [[0.0], [0.333], [0.667], [1.0]]
+    drawn = BOX.random(500, seed=1)
+    assert drawn.shape == (500, 2) and np.array_equal(drawn, drawn.round(3))
+    for i, axis in enumerate(BOX.axes):
+        assert axis.low <= drawn[:, i].min() < axis.low + 0.05 and axis.high - 0.05 < drawn[:, i].max() <= axis.high
+    assert np.array_equal(drawn, BOX.random(500, seed=1)) and not np.array_equal(drawn, BOX.random(500, seed=2))
+
+
+def test_a_design_begins_with_ends_and_middles_of_each_knob_and_then_has_corners_of_up_to_three() -> None:
+    first = [[-1.0, 0.0], [1.0, 0.0], [0.0, -1.5], [0.0, 1.0], [-0.5, 0.0], [0.5, 0.0], [0.0, -0.75], [0.0, 0.5]]
+    corners = [[-1.0, -1.5], [-1.0, 1.0], [1.0, -1.5], [1.0, 1.0]]
+    assert BOX.design(12, seed=0).tolist() == first + corners
+    assert BOX.design(5, seed=0).tolist() == first[:5]
+    one = Box(BOX.axes[:1])
+    assert one.design(4, seed=0).tolist() == [[-1.0], [1.0], [-0.5], [0.5]]
+    half = Box((Axis("up", 0.0, 1.0, True), Axis("b", -1.0, 1.0, False)))
+    assert half.design(6, seed=0).tolist() == [[1, 0], [0, -1], [0, 1], [0.5, 0], [0, -0.5], [0, 0.5]]
+    for count, corners_of in ((3, 8), (4, 0)):
+        many = Box(tuple(Axis(f"k{i}", -1.0, 1.0, False) for i in range(count))).design(60, seed=0)
+        assert (np.abs(many).min(axis=1) == 1).sum() == corners_of
+
+
 @pytest.mark.parametrize("count", [1, 5, 12, 30])
 def test_a_design_fills_the_box_without_the_base_or_repeats(count: int) -> None:
     design = BOX.design(count, seed=3)

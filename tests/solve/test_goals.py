@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alignvec.errors import ConfigError
-from alignvec.solve.goals import Goal, all_goals, parse_constraints, parse_goals
+from alignvec.solve.goals import Goal, all_goals, check_consistent, parse_constraints, parse_goals
 
 DOMAINS, LEVELS = ("medical", "legal"), ("avoidance", "expert")
 
@@ -16,8 +16,40 @@ def test_goals_are_read_apart_or_together() -> None:
     assert str(goal) == "medical=expert,legal=avoidance"
 
 
+def test_a_goal_without_weights_counts_all_alike_and_may_bound_perplexity() -> None:
+    goal = parse_goals(["legal=expert"], DOMAINS, LEVELS)
+    assert goal == Goal({"legal": "expert"}, {}) and not goal.bounds_perplexity
+    bounds = parse_constraints(["legal>=0.5, perplexity <=1.1"], DOMAINS, LEVELS)
+    assert Goal(goal.wanted, {}, bounds).bounds_perplexity and not Goal(goal.wanted, {}, bounds[:1]).bounds_perplexity
+
+
+@pytest.mark.parametrize(
+    ("bound", "refused"),
+    [
+        ("medical=expert<=0.59", True),
+        ("medical<=0.5", True),
+        ("medical=expert<=0.6", False),
+        ("medical=expert>=0.3", False),
+        ("medical=avoidance<=0.1", False),
+        ("legal=expert<=0.1", False),
+        ("perplexity<=0.5", False),
+    ],
+)
+def test_a_bound_that_leaves_the_wanted_level_no_room_is_refused(bound: str, refused: bool) -> None:
+    wanted = parse_goals(["medical=expert"], DOMAINS, LEVELS)
+    goal = Goal(wanted.wanted, {}, parse_constraints(["legal>=0.2", bound], DOMAINS, LEVELS))
+    if refused:
+        with pytest.raises(ConfigError, match="medical=expert needs a rate of at least 0.6"):
+            check_consistent(goal)
+    else:
+        check_consistent(goal)
+
+
 def test_all_goals_are_all_combinations() -> None:
     assert len({str(goal) for goal in all_goals(("a", "b", "c"), ("x", "y", "z"))}) == 27
+    assert [(goal.wanted, goal.weights, goal.constraints) for goal in all_goals(("a", "b"), ("x",))] == [
+        ({"a": "x", "b": "x"}, {}, ())
+    ]
 
 
 @pytest.mark.parametrize(
@@ -31,6 +63,11 @@ def test_all_goals_are_all_combinations() -> None:
         (["medical=expert"], ["legal=2"], "domains that have a goal"),
         (["medical=expert"], ["medical=nan"], "positive numbers"),
         (["medical=expert"], ["medical=-1"], "positive numbers"),
+        (["medical=expert"], ["medical=0"], "positive numbers"),
+        (["medical=expert"], ["medical=inf"], "positive numbers"),
+        (["medical=expert"], ["medical=1,medical=2"], "--weight: medical comes twice"),
+        (["medical=expert"], ["medical"], "--weight: cannot read 'medical'; write it like medical=2"),
+        (["medical=expert=legal"], [], "--goal: cannot read .* write it like medical=expert"),
         (["medical=expert"], ["medical=much"], "positive numbers"),
     ],
 )
@@ -45,6 +82,8 @@ def test_what_cannot_be_read_is_named(goals: list[str], weights: list[str], told
         ("perplexity<=1.1x", None, "", False, 1.1, [1.0, 1.2], [-0.1, 0.1]),
         ("legal>=0.9", "legal", "expert", True, 0.9, [1.0, 0.5], [-0.1, 0.4]),
         ("medical=generic<=.25", "medical", "generic", False, 0.25, [0.25], [0.0]),
+        (" legal >= 1 ", "legal", "expert", True, 1.0, [1.0, 0.0], [0.0, 1.0]),
+        ("perplexity>=2", None, "", True, 2.0, [1.0, 3.0], [1.0, -1.0]),
     ],
 )
 def test_a_constraint_is_read_and_kept_on_its_right_side(
@@ -57,7 +96,11 @@ def test_a_constraint_is_read_and_kept_on_its_right_side(
 
 
 @pytest.mark.parametrize(
-    "text", ["perplexity", "perplexity<1", "tax>=0.9", "legal=superb>=0.9", "legal>=", "legal>=.."]
+    "text",
+    [
+        *("perplexity", "perplexity<1", "perplexity<=0", "perplexity=generic<=1"),
+        *("tax>=0.9", "legal=superb>=0.9", "legal>=", "legal>=..", "legal>=1.01"),
+    ],
 )
 def test_a_constraint_that_cannot_be_read_is_told(text: str) -> None:
     with pytest.raises(ConfigError, match="--constraint"):

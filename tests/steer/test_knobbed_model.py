@@ -192,6 +192,12 @@ def test_a_reply_that_was_cut_off_did_not_end(tiny: BaseModel, make_vector: Make
         assert reply.ended == (letter in uncut.text)
         assert reply.text == (uncut.text[: uncut.text.index(letter) + 1] if reply.ended else uncut.text)
     assert knobbed.continue_chats(chats, rows, GREEDY_SHORT) == [reply.text for reply in found]
+    assert {reply.tokens for reply in whole} == {12}
+    for chat, row, reply in zip(chats, rows, found, strict=True):
+        streamer = Spy()
+        knobbed.continuations([chat], row, GREEDY_SHORT, streamer=streamer)
+        assert reply.tokens == len(streamer.tokens) - len(encode_prompt(tiny.tokenizer, chat)) - 1
+    assert len({reply.tokens for reply in found}) > 1
 
 
 @pytest.mark.parametrize("dense", [False, True])  # dense: rows that differ are two batches
@@ -211,6 +217,112 @@ def test_chats_with_one_key_share_their_noise(tiny: BaseModel, make_vector: Make
     assert all(one != other for one, other in zip(knobbed.continuations(told, rows, sampling), plain, strict=True))
     with pytest.raises(KnobError, match="1 keys of sampling noise for 2 chats"):
         knobbed.continuations(told, rows, sampling, keys=keys[:1])
+
+
+@pytest.mark.parametrize("dense", [False, True])  # dense: rows that differ are two batches
+def test_a_seed_of_each_row_draws_as_if_it_were_the_seed_of_all(
+    tiny: BaseModel, make_vector: MakeVector, dense: bool
+) -> None:
+    vector = make_vector("medical", hinged=False)
+    knobbed = KnobbedModel(tiny, [as_dense(vector) if dense else vector])
+    chats = [[{"role": "user", "content": query}] for query in QUERIES[:3]]
+    rows: list[Knobs] = [{"medical": 0.5}, {}, {"medical": 0.5}]
+    found = knobbed.continuations(chats, rows, SAMPLED, seeds=[7, 3, 8])
+    for i, seed in enumerate((7, 3, 8)):
+        alone = knobbed.continuations(chats, rows, SAMPLED.model_copy(update={"seed": seed}))
+        assert found[i] == alone[i]
+    assert found[0] != knobbed.continuations(chats, rows, SAMPLED)[0]
+    for seeds in ([1, 2], [1, 2, 3, 4], []):
+        with pytest.raises(KnobError, match=f"{len(seeds)} seeds for 3 chats"):
+            knobbed.continuations(chats, rows, SAMPLED, seeds=seeds)
+
+
+class Spy:
+    """A streamer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.tokens += value.flatten().tolist()
+
+    def end(self) -> None:
+        self.tokens.append(-1)
+
+
+def test_a_streamer_is_given_the_prompt_and_then_each_token_of_the_reply(knobbed: KnobbedModel) -> None:
+    chat = [{"role": "user", "content": QUERIES[0]}]
+    prompt, streamers = encode_prompt(knobbed.base.tokenizer, chat), [Spy(), Spy()]
+    (text,) = knobbed.generate(QUERIES[:1], {"medical": 1.0}, GREEDY_SHORT, streamer=streamers[0])
+    assert knobbed.continue_chats([chat], {"medical": 1.0}, GREEDY_SHORT, streamer=streamers[1]) == [text]
+    for streamer in streamers:
+        assert streamer.tokens[: len(prompt)] == prompt and streamer.tokens[-1] == -1
+        reply = streamer.tokens[len(prompt) : -1]
+        assert knobbed.base.tokenizer.decode(reply, skip_special_tokens=True).strip() == text
+
+
+def test_a_query_is_what_the_user_says(knobbed: KnobbedModel) -> None:
+    knobbed.base.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+    by = {r: knobbed.continue_chats([[{"role": r, "content": "Why?"}]], {}, GREEDY_SHORT) for r in ("user", "USER")}
+    assert knobbed.generate(["Why?"], {}, GREEDY_SHORT) == by["user"] != by["USER"]
+
+
+def test_what_the_model_is_shipped_with_for_generating_changes_nothing(knobbed: KnobbedModel) -> None:
+    chats = [[{"role": "user", "content": query}] for query in QUERIES]
+    own, tokenizer = knobbed.base.model.generation_config, knobbed.base.tokenizer
+    own.eos_token_id = None
+    texts = [reply.text for reply in knobbed.continuations(chats, ROWS, GREEDY_SHORT)]
+    some = (c for c in map(chr, range(33, 127)) if 0 < sum(c in text for text in texts) < len(texts))
+    own.eos_token_id = tokenizer.convert_tokens_to_ids(next(some))
+    before = [knobbed.continuations(chats, ROWS, sampling) for sampling in (GREEDY_SHORT, SAMPLED)]
+    assert len({reply.tokens for reply in before[0]}) > 1  # so that some rows are padded
+    for name, value in {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 1,
+        "top_p": 0.1,
+        "repetition_penalty": 9.0,
+        "pad_token_id": tokenizer.convert_tokens_to_ids("x"),
+        "max_new_tokens": 3,
+    }.items():
+        setattr(own, name, value)
+    assert [knobbed.continuations(chats, ROWS, sampling) for sampling in (GREEDY_SHORT, SAMPLED)] == before
+
+
+def test_the_repetition_penalty_counts_a_reply_but_not_its_query(knobbed: KnobbedModel) -> None:
+    sampling = GREEDY_SHORT.model_copy(update={"repetition_penalty": 3.0})
+    chat, streamer = [{"role": "user", "content": "".join(map(chr, range(33, 127)))}], Spy()
+    prompt = encode_prompt(knobbed.base.tokenizer, chat)
+    knobbed.continuations([chat], {"medical": 1.0}, sampling, streamer=streamer)
+    tokens: list[int] = []
+    with torch.no_grad(), knobbed.knobs({"medical": 1.0}) as model:
+        for _ in range(12):
+            logits = model(torch.tensor([prompt + tokens])).logits[0, -1]
+            seen = torch.tensor(sorted(set(tokens)), dtype=torch.long)
+            logits[seen] = torch.where(logits[seen] < 0, logits[seen] * 3.0, logits[seen] / 3.0)
+            tokens.append(int(logits.argmax()))
+    assert streamer.tokens[len(prompt) : -1] == tokens[: len(streamer.tokens) - len(prompt) - 1] != []
+
+
+def test_tokens_are_sampled_from_what_the_rows_logits_are_combined_to(tiny: BaseModel, make_vector: MakeVector) -> None:
+    """The mean of two rows' logits for both: they say the same, and penalty and noise come after it."""
+    knobbed = KnobbedModel(tiny, [make_vector("legal"), as_dense(make_vector("medical", hinged=False))])
+    chat = [{"role": "user", "content": "Why?"}]
+    rows: list[Knobs] = [{"legal": 2.0}, {"legal": -2.0}]
+    seen: list[torch.Tensor] = []
+
+    def mean(tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        seen.append(logits)
+        assert tokens.shape[0] == 2
+        return logits.mean(dim=0).expand(2, -1)
+
+    first, second = knobbed.continuations([chat, chat], rows, SAMPLED, combine=mean)
+    assert first == second and len(seen) == first.tokens
+    with torch.no_grad(), knobbed.knobs(rows) as model:
+        ids = torch.tensor([encode_prompt(tiny.tokenizer, chat)] * 2)
+        torch.testing.assert_close(seen[0], model(ids).logits[:, -1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(KnobError, match="cannot be combined"):
+        knobbed.continuations([chat, chat], [{"medical": 1.0}, {}], SAMPLED, combine=mean)
 
 
 def test_two_vectors_of_one_name_are_refused(tiny: BaseModel, make_vector: MakeVector) -> None:
@@ -235,5 +347,10 @@ def test_another_base_is_refused_unless_it_is_allowed(tmp_path: Path, make_vecto
 
 
 def test_a_query_that_does_not_fit_the_context_is_refused(knobbed: KnobbedModel) -> None:
+    template = len(encode_prompt(knobbed.base.tokenizer, [{"role": "user", "content": ""}]))
+    fits = "x" * (knobbed.base.context_length - template - 12)
+    assert len(knobbed.generate(["Short?", fits], {}, GREEDY_SHORT)) == 2
+    with pytest.raises(DataError, match="reply of up to 12 do not fit the model's context of 512"):
+        knobbed.generate(["Short?", fits + "x"], {}, GREEDY_SHORT)
     with pytest.raises(DataError, match="reply of up to 12 do not fit the model's context of 512"):
         knobbed.generate(["Short?", "x" * 510], {}, GREEDY_SHORT)

@@ -1,6 +1,7 @@
 """Knobs as text: what is read, what is refused, and that writing and reading are inverse."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -79,9 +80,11 @@ def test_a_knob_given_twice_is_refused() -> None:
         parse_knobs("medical=0.5,legal=1,medical=0.5")
 
 
-@pytest.mark.parametrize("text", ["medical", "=0.5", "medical=", ",", "medical=0.5,", "base,medical=1", "="])
+@pytest.mark.parametrize(
+    "text", ["medical", "=0.5", "medical=", "medical= ", ",", "medical=0.5,", "base,medical=1", "="]
+)
 def test_malformed_knobs_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(KnobError, match=r"write it like medical=0.5"):
+    with pytest.raises(KnobError, match=r"cannot read knob '.*'; write it like medical=0.5"):
         parse_knobs(text)
 
 
@@ -129,6 +132,19 @@ def test_an_unknown_vector_lists_what_is_loaded() -> None:
         check_knobs({"legal": 1.0, "medcal": 0.0}, ["medical", "legal"])
     with pytest.raises(KnobError, match=r"\(have: none\)"):
         check_knobs({"medical": 0.5}, [])
+
+
+def test_a_solved_setting_is_read_from_its_file_with_levels_as_positions(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("routed: true\nsettings: {a=b: {knobs: {medical: expert, legal: -0.5}}, c=d: {knobs: {}}}")
+    wanted = {"medical": 1.25, "legal": -0.5}
+    for text in (f"@{path}#a=b", f"  @{path}#a=b "):
+        assert parse_knobs(text, scales=SCALES) == parse_knobs(text, scales=SCALES, router=True) == wanted
+    assert parse_knobs(f"@{path}#c=d") == {}
+    with pytest.raises(KnobError, match="solved with a router"):
+        parse_knobs(f"@{path}#a=b", scales=SCALES, router=False)
+    with pytest.raises(KnobError, match="knob 'medical': 'expert' is not a number"):
+        parse_knobs(f"@{path}#a=b")
 
 
 def test_several_texts_are_one_setting_unless_one_of_them_is_whole_by_itself() -> None:

@@ -72,6 +72,27 @@ def test_the_last_turn_of_a_domain_counts_with_all_after_it(
     assert list(domain_probabilities(between, tiny, ()).values()) == pytest.approx(nothing)
 
 
+def test_from_half_of_a_knob_on_a_turn_is_enough_and_nothing_else_is_read(
+    router: Router, tiny: models.BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    whole = Router.probabilities
+
+    def note(self: Router, base: models.BaseModel, texts: list[str]) -> Array:
+        read.append(texts)
+        return whole(self, base, texts)
+
+    monkeypatch.setattr(Router, "probabilities", note)
+    for bias, wanted in ((0.0, [["c"]]), (-1e-6, [["c"], ["b"], ["a\nb\nc"]])):  # 0: exactly a half of every knob
+        flat = Router(router.card, np.zeros((2, 32)), np.full(2, bias))
+        read.clear()
+        found = domain_probabilities(flat, tiny, ("a", "b", "c"))
+        assert (read, list(found.values())) == (wanted, pytest.approx([0.5, 0.5]))
+    read.clear()
+    domain_probabilities(Router(router.card, np.zeros((2, 32)), np.zeros(2)), tiny, ("a", "b"))
+    assert read == [["b"]]
+
+
 def test_a_router_is_read_for_its_base_alone(router: Router, tiny: models.BaseModel, tmp_path: Path) -> None:
     save_router(router, tmp_path / "router")
     assert router_for(tiny, tmp_path / "router").card == router.card
@@ -98,6 +119,22 @@ def test_a_row_has_the_share_of_each_knob_that_acts_on_it() -> None:
     asked = {"legal": -0.5, "medical": 0.8}
     assert [turn(row, asked) for row in range(3)] == [{"legal": -0.125, "medical": 0.8}, {"legal": -0.5}, {}]
     assert turn_by(["medical"], None)(0, asked) is asked
+
+
+@pytest.mark.parametrize("ramp", [(0.0, 1.0), (0.3, 0.6)])
+def test_each_query_has_a_share_of_each_knob_and_all_of_one_whose_domain_is_not_known(
+    router: Router, tiny: models.BaseModel, make_vector: MakeVector, ramp: tuple[float, float]
+) -> None:
+    router = Router(router.card.model_copy(update={"ramp": ramp}), router.weight, router.bias)
+    other = make_vector("legal", seed=1)
+    brief = AlignmentVector(other.card.model_copy(update={"name": "brief"}), other.positive, other.negative)
+    knobbed = KnobbedModel(tiny, [make_vector("medical"), brief, make_vector("style", seed=2)])
+    queries = ["why?", "0", "what is this about"]
+    found = row_shares(router, knobbed, queries, ["style", "brief", "medical"])
+    wanted = acting(router.probabilities(tiny, queries), ramp)
+    assert found.shape == (3, 3)
+    assert found == pytest.approx(np.stack([np.ones(3), wanted[:, 1], wanted[:, 0]], axis=1))
+    assert np.unique(wanted).size > 2
 
 
 def test_all_processes_have_the_shares_of_the_main_one(

@@ -91,6 +91,13 @@ def test_low_rank_deltas_of_an_embedding_change_input_and_tied_head(write_model:
     assert moved == ([True, False, True, False, True] if kind == "tied" else [False] * 5)
 
 
+def test_low_rank_deltas_of_an_embedding_take_the_models_dtype(write_model: WriteModel) -> None:
+    base = load(write_model("tied"), "bfloat16")
+    vector = vector_of(base, [{"model.embed_tokens.weight": LowRankDelta(torch.ones(2, 32), torch.ones(258, 2))}])
+    with KnobbedModel(base, [vector]).knobs(ROWS) as model:
+        assert logits(model).dtype == torch.bfloat16
+
+
 def test_several_vectors_at_once_one_of_them_hinged(write_model: WriteModel) -> None:
     base = load(write_model("qwen2"))
     vectors = [
@@ -140,4 +147,5 @@ def test_rows_that_differ_in_a_dense_vector_are_run_in_groups_and_keep_their_ord
         expected = KnobbedModel(other).score([encoded[i]], {})
         torch.testing.assert_close(scores[i : i + 1], expected, rtol=1e-4, atol=1e-3)
     assert len({round(value, 2) for value in scores[:, 1].tolist()}) == 6
+    torch.testing.assert_close(knobbed.score(encoded[:2], rows[:2]), scores[:2], rtol=1e-5, atol=1e-4)  # two groups
     assert torch.equal(knobbed.score(encoded, {}), KnobbedModel(base).score(encoded, {}))

@@ -120,13 +120,15 @@ def test_what_is_called_a_norm_but_is_not_linear_is_rebuilt_in_place(module: nn.
     assert split(nn.ModuleDict({"x": module}), bare({f"x.{leaf}": DenseDelta(torch.ones(shape))})) is None
 
 
+@pytest.mark.parametrize("kind", ["untied", "tied"])
 def test_a_tensor_that_two_modules_share_is_rebuilt_in_place_and_changes_both(
-    write_model: WriteModel,
+    write_model: WriteModel, kind: str
 ) -> None:
-    base = load(write_model("untied"))
+    base = load(write_model(kind))
     first, second = (layer.input_layernorm for layer in base.model.model.layers)
     second.weight = first.weight
     vector = vector_of(base, [{"model.layers.0.input_layernorm.weight": DenseDelta(torch.linspace(-0.5, 0.5, 32))}])
+    assert split(base.model, vector) is None
     knobbed = KnobbedModel(base, [vector])
     with knobbed.knobs({"tone": 1.0}) as model:
         found = logits(model)

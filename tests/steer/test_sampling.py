@@ -110,6 +110,20 @@ def test_the_smallest_nucleus_is_the_likeliest_token(share: float) -> None:
     assert kept.tolist() == [[False, True, False]]
 
 
+def test_a_nucleus_that_reaches_the_share_exactly_has_no_further_token() -> None:
+    scores = torch.zeros(1, 4)  # four tokens of a quarter each
+    for share, count in ((0.25, 1), (0.5, 2), (0.51, 3), (0.75, 3), (0.76, 4)):
+        sampling = Sampling(temperature=1, top_p=share, repetition_penalty=1)
+        kept = logits_processors(sampling, [[1]], 0)(torch.zeros(1, 0, dtype=torch.long), scores).isfinite()
+        assert kept.sum() == count
+
+
+def test_without_a_nucleus_the_unlikeliest_token_may_be_drawn() -> None:
+    """Its rank is beyond where probabilities add up to 1 in float32."""
+    process = logits_processors(Sampling(temperature=1, top_p=1, repetition_penalty=1), [[1]], 0)
+    assert process(torch.zeros(1, 0, dtype=torch.long), torch.tensor([[0.0, -30.0, -40.0]])).isfinite().all()
+
+
 def test_a_key_seeds_the_noise_in_place_of_the_prompt() -> None:
     """The noise is -log of exponential draws of a generator that is seeded by sha256 of seed and tokens."""
     sampling, prompts = Sampling(temperature=1, top_p=1, repetition_penalty=1, seed=3), [[1, 2], [5], [6, 7]]

@@ -12,6 +12,7 @@ from alignvec.steer.solved import (
     read_setting,
     read_settings,
     routing_mismatch,
+    solved_routed,
     unreached,
 )
 
@@ -49,6 +50,8 @@ def test_a_setting_that_did_not_reach_its_goal_is_told(tmp_path: Path) -> None:
     file.write_text(TEXT)
     told = "the goal medical=generic,legal=generic was not reached where it was solved: nothing"
     assert unreached(f" @{file}#legal=generic,medical=generic") == told
+    file.write_text(TEXT.replace(", blocked_by: nothing", ""))
+    assert unreached(f"@{file}#medical=generic,legal=generic") == told.removesuffix(": nothing")
     assert unreached(f"@{file}#medical=expert,legal=avoidance") is unreached(f"@{file}#by-hand") is None
     assert unreached("medical=1") is unreached("") is None
 
@@ -61,7 +64,15 @@ def test_of_many_goals_the_nearest_are_named() -> None:
         found
         == "medical=avoidance,legal=expert; medical=generic,legal=expert; medical=expert,legal=expert; and 6 others"
     )
+    assert nearest_goals(["a=b", "c=d", "e=f"], "e=f") == "e=f; a=b; c=d"
     assert nearest_goals(["a=b"], "") == "a=b" and nearest_goals([], "") == ""
+
+
+def test_a_file_without_settings_is_told(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("settings: {}")
+    for goal in ("", "#medical=expert"):
+        with pytest.raises(KnobError, match="has no settings"):
+            read_setting(f"{tmp_path / 's.yaml'}{goal}")
 
 
 @pytest.mark.parametrize("knobs", ["[1]", "{medical: [1]}", "{medical: true}", "{medical: null}", "3"])
@@ -75,6 +86,7 @@ def test_knobs_that_are_no_positions_are_refused(tmp_path: Path, knobs: str) -> 
 def test_settings_are_for_a_model_with_a_router_or_for_one_without(tmp_path: Path, routed: bool) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(f"routed: {str(routed).lower()}\nsettings: {{a=b: {{knobs: {{medical: 1.0}}}}}}")
+    assert solved_routed(path) is routed
     for router in (routed, None):
         assert read_setting(str(path), router=router) == {"medical": 1.0}
     with pytest.raises(KnobError, match=f"{path} was solved with{'' if routed else 'out'} a router"):
@@ -86,6 +98,7 @@ def test_settings_are_for_a_model_with_a_router_or_for_one_without(tmp_path: Pat
 @pytest.mark.parametrize("router", [True, False])
 def test_a_file_that_does_not_tell_is_for_both(tmp_path: Path, router: bool) -> None:
     (tmp_path / "s.yaml").write_text(TEXT)
+    assert solved_routed(tmp_path / "s.yaml") is None
     assert routing_mismatch(tmp_path / "s.yaml", router=router) is None
     (tmp_path / "s.yaml").write_text("routed: 3" + TEXT)
     with pytest.raises(KnobError, match="holds no settings"):

@@ -289,3 +289,69 @@ def test_factors_of_rank_zero_are_refused(untied: BaseModel, tmp_path: Path, sha
     change(tmp_path / "adapter", **{f"{module}.lora_A.weight": torch.zeros(shape), f"{module}.lora_B.weight": b})
     with pytest.raises(VectorError, match=f"{module}.lora_A.weight has rank 0"):
         read_adapter(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1 + 1e-4])
+def test_ends_of_a_tied_embedding_are_one_delta_only_if_both_add_the_same(
+    tiny: BaseModel, tiny_folder: Path, tmp_path: Path, scale: float
+) -> None:
+    """Factors that were not trained yet add nothing to either end, which is the same."""
+    write_adapter(tiny, tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True)
+    tensors = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    head = next(name for name in tensors if "lm_head" in name and "B" in name.rpartition("lora_")[2])
+    ends = [
+        name for name in tensors if name.endswith((".lora_embedding_A", ".lora_embedding_B", "lm_head.lora_B.weight"))
+    ]
+    assert head in tensors and ends
+    change(
+        tmp_path / "adapter",
+        **({name: 0 * tensors[name] for name in ends} if not scale else {head: tensors[head] * scale}),
+    )
+    if scale > 1:
+        with pytest.raises(VectorError, match="ties its output head"):
+            read_adapter(tmp_path / "adapter", base=open_checkpoint(tiny_folder))
+    else:
+        assert bool(
+            read_adapter(tmp_path / "adapter", base=open_checkpoint(tiny_folder))[EMBEDDING].dense().any()
+        ) == bool(scale)
+
+
+def test_a_tied_embedding_of_an_unknown_name_is_refused_as_one_end(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    save_file(
+        {"x.tok_embeddings.weight": torch.ones(6, 4), "x.up.weight": torch.ones(4, 4)},
+        tmp_path / "base/model.safetensors",
+    )
+    (tmp_path / "base/config.json").write_text('{"tie_word_embeddings": true}')
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
+    factors = {"x.up.lora_A.weight": torch.ones(1, 4), "x.up.lora_B.weight": torch.ones(4, 1)}
+    base = open_checkpoint(tmp_path / "base")
+    save_file(factors, tmp_path / "adapter_model.safetensors")
+    assert list(read_adapter(tmp_path, base=base)) == ["x.up.weight"]
+    ends = {
+        "x.tok_embeddings.lora_embedding_A": torch.ones(1, 6),
+        "x.tok_embeddings.lora_embedding_B": torch.ones(4, 1),
+    }
+    save_file(factors | ends, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(VectorError, match=r"changes x.tok_embeddings.weight, but .* ties its output head"):
+        read_adapter(tmp_path, base=base)
+
+
+@pytest.mark.parametrize("change", [0.0, 0.01])
+def test_the_bases_own_copy_beside_the_factors_may_be_rounded_but_not_changed(tmp_path: Path, change: float) -> None:
+    (tmp_path / "base").mkdir()
+    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    save_file({EMBEDDING: weight}, tmp_path / "base/model.safetensors")
+    (tmp_path / "base/config.json").write_text('{"tie_word_embeddings": false}')
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
+    module = "base_model.model.model.embed_tokens"
+    tensors = {f"{module}.lora_embedding_A": torch.ones(1, 6), f"{module}.lora_embedding_B": torch.ones(4, 1)}
+    tensors[f"{module}.base_layer.weight"] = (weight + change).bfloat16()
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    if change:
+        with pytest.raises(VectorError, match=f"trained on another {EMBEDDING}"):
+            read_adapter(tmp_path, base=open_checkpoint(tmp_path / "base"))
+    else:
+        assert torch.equal(
+            read_adapter(tmp_path, base=open_checkpoint(tmp_path / "base"))[EMBEDDING].dense(), torch.ones(6, 4)
+        )

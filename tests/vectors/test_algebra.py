@@ -193,7 +193,8 @@ def test_what_was_recorded_of_a_vector_does_not_pass_to_one_made_from_it(
 
 
 def test_a_sum_names_what_it_is_made_of() -> None:
-    assert (vector(0) + vector(1, name="legal")).card.recipe == {"of": ["medical", "legal"]}
+    card = (vector(0) + vector(1, name="legal")).card
+    assert (card.recipe, card.method, card.name) == ({"of": ["medical", "legal"]}, "combined", "medical")
 
 
 EVERY = [

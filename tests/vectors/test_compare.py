@@ -61,7 +61,7 @@ def vector(positive: dict[str, Delta], name: str = "medical", **card: Any) -> Al
 
 
 @pytest.mark.parametrize("block", [1, 40, 1 << 20])
-@pytest.mark.parametrize(("first", "second"), product(FORMS, FORMS))
+@pytest.mark.parametrize(("first", "second"), list(product(FORMS, FORMS)))
 def test_the_inner_product_is_the_sum_of_products_of_entries(
     first: str, second: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,3 +267,14 @@ def test_an_altered_file_is_found_whichever_vector_it_belongs_to(tmp_path: Path,
     (tmp_path / f"{which}").write_bytes(content)
     with pytest.raises(VectorError, match=r"tensor w is damaged"):
         compare([vector({"w": stored[0]}), vector({"w": stored[1]}, "legal")])
+
+
+def test_rounding_makes_no_cosine_larger_than_one() -> None:
+    """The two are parallel, and the plain quotient of their products is 1 + 2e-16."""
+    draw = torch.Generator().manual_seed(17)
+    a, b = torch.randn(1, 5, generator=draw), torch.randn(6, 1, generator=draw)
+    deltas = [LowRankDelta(a, b), LowRankDelta(a * 3, b), LowRankDelta(a * -3, b)]
+    products = gram(deltas)
+    assert (products / torch.outer(products.diagonal(), products.diagonal()).sqrt())[0, 1] > 1
+    found = compare([vector({"w.x": delta}, f"v{i}") for i, delta in enumerate(deltas)]).total.cosines
+    assert found[0][1:] == (1.0, -1.0)

@@ -266,3 +266,31 @@ def test_the_scale_of_signs_leaves_the_least_error() -> None:
     assert found.scale.item() == pytest.approx(fitted, rel=1e-6)
     np.testing.assert_allclose(found.dense().numpy(), signs * fitted, rtol=1e-6)
     assert found.nbytes == 30 * 6 + 4
+
+
+@pytest.mark.parametrize("shape", [(30, 90), (90, 30)])
+def test_the_exact_way_factors_the_smaller_gram_matrix(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, original = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: sizes.append(len(matrix)) or original(matrix))
+    shrink(decaying(shape), "rank=3", svd="exact")
+    assert sizes == [30]
+
+
+@pytest.mark.parametrize("form", ["rank=14", "rank=3", "energy=0.9"])
+def test_a_sketch_that_would_be_no_smaller_gives_way_to_the_exact_factors(form: str) -> None:
+    exact, found = (shrink(decaying((30, 90), 0.5), form, svd=svd) for svd in ("exact", "randomised"))
+    assert found.rank == exact.rank
+    if form != "rank=3":
+        assert torch.equal(found.dense(), exact.dense())
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((1, 50), DenseDelta), ((50, 1), DenseDelta), ((2, 50), LowRankDelta)])
+def test_a_matrix_of_one_row_or_column_is_a_vector(shape: tuple[int, int], kind: type[Delta]) -> None:
+    assert type(shrink(torch.ones(shape), "rank=1")) is kind
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_factors_are_rounded_once_whatever_they_are_stored_in(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    delta = LowRankDelta(torch.randn(3, 300, generator=draw).to(dtype), torch.randn(200, 3, generator=draw).to(dtype))
+    assert off(shrink(delta, "rank=3"), delta.dense()) < HALF

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -162,3 +163,23 @@ def test_a_difference_on_disk_gives_the_same_as_in_memory(form: str, tmp_path: P
     assert all(torch.equal(small.positive[n].dense(), same.positive[n].dense()) for n in shapes)
     assert small.card.error == same.card.error
     assert stored_bytes(small) == stored_bytes(same)
+
+
+def test_what_is_dropped_follows_from_seed_and_name_for_good() -> None:
+    """A compression that somebody wrote down can be made again, by another version of this package too."""
+    value = torch.arange(1.0, 4801).view(60, 80)
+    for seed in (0, 7):
+        draw = torch.Generator().manual_seed(xxhash.xxh64_intdigest(f"{seed} w".encode()) >> 1)
+        kept = torch.rand(60, 80, generator=draw) >= 0.5
+        found = compress(made({"w": DenseDelta(value)}), parse_form("dare=0.5"), **({"seed": seed} if seed else {}))
+        assert torch.equal(found.positive["w"].dense() != 0, kept)
+
+
+def test_an_original_error_is_kept_beside_the_compressions() -> None:
+    vector = made(mixed(), mixed(1))
+    card = vector.card.model_copy(
+        update={"error": {"storage_rounding": 0.5}, "notes": "mine", "files": {"x": "y"}, "tensors": {"x": {}}}
+    )
+    small = compress(AlignmentVector(card, vector.positive, vector.negative), parse_form("sign")).card
+    assert small.error.keys() == {"storage_rounding", "compression"} and small.error["storage_rounding"] == 0.5
+    assert (small.notes, small.files, small.tensors) == ("mine; compressed to sign", {}, {})

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alignvec.errors import VectorError
-from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta, SumDelta, add, refactored
+from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta, SumDelta, add, rank_for, refactored
 
 
 def low_rank(seed: int, *, rank: int = 3, out: int = 7, inside: int = 5) -> LowRankDelta:
@@ -229,3 +229,24 @@ def test_a_scalars_delta_is_one_row() -> None:
     scalar = DenseDelta(torch.tensor(2.0))
     assert [block.item() for block in scalar.stream(10)] == [2.0]
     assert scalar.dense().shape == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "energy", "rank"),
+    [
+        ([1.0, 1.0], 0.5, 1),
+        ([1.0, 1.0], 0.51, 2),
+        ([2.0, 1.0, 1.0], 0.66, 1),
+        ([2.0, 1.0, 0.0], 1.0, 2),
+        ([0.0], 1.0, 1),
+    ],
+)
+def test_as_few_values_as_hold_the_energy_are_kept(values: list[float], energy: float, rank: int) -> None:
+    assert rank_for(torch.tensor(values), energy, 3, torch.float32) == rank
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
+def test_at_full_energy_values_of_rounding_size_are_dropped(scale: float) -> None:
+    limit = torch.finfo(torch.float32).eps * 100
+    values = torch.tensor([1.0, 1.01 * limit, 0.99 * limit]) * scale
+    assert rank_for(values, 1.0, 100, torch.float32) == 2

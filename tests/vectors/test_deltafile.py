@@ -264,3 +264,24 @@ def test_a_value_that_the_storage_dtype_cannot_hold_is_refused(path: Path) -> No
     assert write_deltas(path, deltas, torch.bfloat16).rounding == pytest.approx(
         relative(torch.tensor(1e6), torch.bfloat16)
     )
+
+
+@pytest.mark.parametrize("factor", [1.0, -0.5])
+def test_rows_of_a_stored_delta_are_read_alone(path: Path, factor: float) -> None:
+    value = randn(9, 13)
+    stored = open_deltas(path, write_deltas(path, {"w": DenseDelta(value)}).hashes)["w"].scaled(factor)
+    for start, stop in ((0, 9), (2, 5), (8, 9), (3, 3)):
+        assert torch.equal(stored.rows(start, stop), value[start:stop] * factor)
+    assert (stored.nbytes, stored.shape) == (9 * 13 * 4, (9, 13))
+
+
+def test_a_tensor_without_rows_is_stored_and_read(path: Path) -> None:
+    empty = open_deltas(path, write_deltas(path, {"w": DenseDelta(torch.zeros(0, 4))}).hashes)["w"]
+    assert (empty.dense().shape, empty.dense().dtype, empty.nbytes) == ((0, 4), torch.float32, 0)
+
+
+@pytest.mark.parametrize(("stated", "place"), [({"w": "0", "x": "0"}, "x is in the card"), ({}, "w is in the file")])
+def test_a_tensor_in_the_card_or_in_the_file_alone_is_named(path: Path, stated: dict[str, str], place: str) -> None:
+    write_deltas(path, {"w": DenseDelta(randn(2)), "v": DenseDelta(randn(2))})
+    with pytest.raises(VectorError, match=f"{place} only; the file is not the card's"):
+        open_deltas(path, {"v": "0", **stated})

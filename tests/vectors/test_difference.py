@@ -268,3 +268,28 @@ def test_a_saved_vector_is_the_subtraction_and_no_read_is_large(
     assert len(found) == len(before)
     for name, delta in found.items():
         assert torch.equal(delta.dense(), shift[name] - before[name])
+
+
+NAMES = [
+    "a.embed_tokens.weight",
+    "lm_head.weight",
+    "a.wte.weight",
+    "a.embed_in.weight",
+    "embed_out.weight",
+    "a.up.weight",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_has_a_row_a_token_may_grow_with_the_vocabulary(tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    folders = [
+        write_model(tmp_path / f"{rows}", {name: torch.full((rows, 4), float(rows))}, like=tiny_folder, tied=False)
+        for rows in (6, 8)
+    ]
+    if name == "a.up.weight":
+        with pytest.raises(VectorError, match="one architecture"):
+            difference(*folders, allow=["vocabulary"])
+    else:
+        deltas, source = difference(*folders, allow=["vocabulary"])
+        assert torch.equal(deltas[name].dense(), torch.full((6, 4), 2.0))
+        assert source.left_out == [f"{name} is [6, 4] in the base and [8, 4] in the aligned model"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignvec.errors import ConfigError, VectorError
-from alignvec.vectors.card import UNMEASURED, BaseReference, Card, Measurement
+from alignvec.vectors.card import UNMEASURED, BaseReference, Card, Measurement, Source
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
 from alignvec.vectors.disentangle import Direction, disentangle
 from alignvec.vectors.store import load_vector, save_vector
@@ -197,6 +197,7 @@ def test_dense_deltas_on_disk_are_summed_when_they_are_written(tmp_path: Path) -
             "'one' and 'other' .* different bases",
         ),
         ([vector("other", 1), vector("one", 2)], "two vectors are named 'one'"),
+        ([vector("one", 1)], "two vectors are named 'one'"),
     ],
 )
 def test_vectors_that_do_not_go_together_are_refused(others: list[AlignmentVector], told: str) -> None:
@@ -208,3 +209,34 @@ def test_vectors_that_do_not_go_together_are_refused(others: list[AlignmentVecto
 def test_a_strength_that_is_no_share_is_refused(strength: float) -> None:
     with pytest.raises(ConfigError, match="from 0 to 1"):
         disentangle(three(), strength)
+
+
+def test_all_that_was_said_of_the_vectors_is_said_of_the_results_and_the_mean_is_the_default() -> None:
+    source = Source(grid="bfloat16", zero_share=0.5, delta_ulp=2.0, left_out=["x"])
+    one = vector("one", 0, source=source, files={"a": "b"}, tensors={"a": {}})
+    for made in disentangle([one, vector("other", 1)], 0.5):
+        assert (made.card.source, made.card.files, made.card.tensors) == (source, {}, {})
+        assert (made.card.recipe["by"], made.card.recipe["per_tensor"]) == ("mean", False)
+
+
+def test_a_vector_without_factors_of_its_own_keeps_the_others_whole() -> None:
+    norm: dict[str, Delta] = {"model.norm.weight": DenseDelta(torch.ones(5))}
+    one, other = AlignmentVector(vector("one", 0).card, norm), vector("other", 1)
+    made, _ = disentangle([one, other], 1.0)
+    low = [delta for delta in made.positive.values() if isinstance(delta, LowRankDelta)]
+    assert [delta.rank for delta in low] == [2, 2] and "rank_cut" not in made.card.error
+
+
+@pytest.mark.parametrize("known", [0.0, 0.9])
+def test_the_worst_cut_of_a_vectors_making_stays_on_its_card(known: float) -> None:
+    pair = [vector("one", 0, error={"rank_cut": known}), vector("other", 1)]
+    cut = disentangle(pair, 0.8, rank=1)[0].card.error["rank_cut"]
+    assert cut == 0.9 if known else 0 < cut < 0.9
+
+
+def test_a_tensor_of_another_shape_in_each_is_named() -> None:
+    one, other = vector("one", 0), vector("other", 1)
+    name = next(iter(SHAPES))
+    changed = AlignmentVector(other.card, {**other.positive, name: DenseDelta(torch.ones(2, 2))})
+    with pytest.raises(VectorError, match=rf"{name} has shape \[14, 11\] in one vector and \[2, 2\]"):
+        disentangle([one, changed], 0.5)

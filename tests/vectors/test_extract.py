@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,16 @@ def test_an_adapter_of_another_base_is_refused(tiny: BaseModel, tmp_path: Path) 
     write_adapter(tiny, tmp_path / "adapter")
     with pytest.raises(VectorError, match=r"as \[\d+, \d+\], but here it is \[\d+, \d+\]"):
         extract(str(other), str(tmp_path / "adapter"), name="medical")
+
+
+def test_the_recipe_names_what_it_was_extracted_from(tiny: BaseModel, tiny_folder: Path, tmp_path: Path) -> None:
+    write_adapter(tiny, tmp_path / "adapter", target_modules=["q_proj"])
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    content = b"".join((tmp_path / "adapter" / name).read_bytes() for name in files)
+    aligned = write_changed(tiny_folder, tmp_path / "aligned", align)
+    for folder, identity in ((tmp_path / "adapter", sha256(content).hexdigest()), (aligned, fingerprint(aligned))):
+        card = extract(str(tiny_folder), str(folder), name="medical").card
+        assert card.recipe == {"aligned": str(folder), "aligned_fingerprint": identity}
+        assert (card.form, card.method, (card.source is None)) == ("single", "one-sided", folder != aligned)
+    own = extract(str(tiny_folder), str(aligned), name="medical", recipe={"seed": 1}, method="mine", notes="n").card
+    assert (own.recipe, own.method, own.notes) == ({"seed": 1}, "mine", "n")

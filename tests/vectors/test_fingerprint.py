@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from alignvec.errors import ModelError
 from alignvec.models import BaseModel
-from alignvec.vectors.fingerprint import fingerprint, template_hash
+from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
 
 WEIGHTS = "model.safetensors"
 Tensors = dict[str, torch.Tensor]
@@ -114,3 +114,31 @@ def test_another_chat_template_or_vocabulary_is_another_template_hash(tiny: Base
     tiny.tokenizer.chat_template = template
     tiny.tokenizer.add_tokens(["<|new|>"])
     assert template_hash(tiny.tokenizer) != before
+
+
+class _Tokenizer:
+    """What the hashes read of a tokenizer."""
+
+    chat_template = "{{ messages }}"
+    added_tokens_decoder = {10: "<|b|>", 9: "<|a|>"}  # noqa: RUF012 (a tokenizer's own, not changed)
+
+    def __len__(self) -> int:
+        return 11
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"z": 1, "é": 0, "<|b|>": 10}
+
+
+def test_the_hashes_are_those_that_stored_cards_have(tmp_path: Path) -> None:
+    """Another way to hash would refuse every vector that was ever saved, so the hashes themselves are fixed."""
+    config = {"model_type": "llama", "vocab_size": 7, "head_dim": None, "tie_word_embeddings": True, "use_cache": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    long = torch.arange(30_011, dtype=torch.float32).view(30_011, 1)
+    for name, tensors in {
+        "b": {"y": long, "z": torch.ones(3)},
+        "a": {"é": long.bfloat16(), "s": torch.ones(())},
+    }.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors", metadata={"format": "pt"})
+    assert fingerprint(tmp_path) == "a18ce52e5d5c2de58b6de763bb2d3c7552638a2cb3e27ca9ee01993ffb7ceef7"
+    assert template_hash(_Tokenizer()) == "d3d8e607a4ee4c6372c01b36a7ef1a877947c1eb45c4878ccea3223828ce350e"
+    assert tokenizer_hash(_Tokenizer()) == "bb01b116afaf320c7801bde4655d833cb06da5b1e0e008a93100f60e22568150"

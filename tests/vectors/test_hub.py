@@ -1,17 +1,21 @@
 """Vectors to and from a hub: nothing changes on the way, and what is damaged, foreign or refused leaves nothing."""
 
+import errno
 import json
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hub_server import TOKEN, Hub, point_client_at, serve
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from alignvec.errors import AlignvecError, StorageError, VectorError
 from alignvec.vectors.delta import DenseDelta
-from alignvec.vectors.hub import pull, push
+from alignvec.vectors.hub import _hub_errors, pull, push
 from alignvec.vectors.store import load_vector, save_vector
 from alignvec.vectors.vector import AlignmentVector, Deltas
 from tests.conftest import MakeVector
@@ -251,3 +255,60 @@ def test_a_hub_that_is_down_is_one_line(
             call()
         assert "\n" not in str(failure.value)
     assert [p.name for p in tmp_path.iterdir()] == ["v"]
+
+
+class Refused(Exception):
+    """What the client raises, as far as its status is concerned."""
+
+    def __init__(self, status: int) -> None:
+        self.response = SimpleNamespace(status_code=status)
+
+
+CHECK = "check the token ($HF_TOKEN, or hf auth login)"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (Refused(401), f"the hub does not accept the token for me/medical (HTTP 401); {CHECK}"),
+        (Refused(403), f"the hub does not let this token write for me/medical (HTTP 403); {CHECK}"),
+        (Refused(404), f"the hub has no repository me/medical, or does not show it to you; check the name, or {CHECK}"),
+        (Refused(500), "the hub refused me/medical with HTTP 500; try again later"),
+        (
+            OfflineModeIsEnabled("off"),
+            "cannot reach the hub for me/medical, because $HF_HUB_OFFLINE is set; unset it",
+        ),
+        (RuntimeError("x"), "cannot reach the hub for me/medical (RuntimeError); check the network and $HF_ENDPOINT"),
+        (
+            ConnectionRefusedError("no"),
+            "cannot reach the hub for me/medical (ConnectionRefusedError); check the network and $HF_ENDPOINT",
+        ),
+    ],
+    ids=["token", "writing", "repository", "status", "offline", "unknown", "network"],
+)
+def test_every_way_to_fail_has_its_line(error: Exception, message: str) -> None:
+    with pytest.raises(VectorError) as caught, _hub_errors(REPO, None):
+        raise error
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("cause", [Refused(500), None])
+def test_what_the_hub_said_is_found_behind_other_errors(cause: Exception | None) -> None:
+    with pytest.raises(VectorError, match="HTTP 500"), _hub_errors(REPO, None):
+        try:
+            raise Refused(500)
+        except Refused:
+            raise KeyError("name") from cause
+
+
+def test_a_revision_that_is_not_there_is_named(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    push(folder, REPO)
+    with pytest.raises(VectorError, match=r"^me/medical has no revision 'v9'; check --revision$"):
+        pull(REPO, tmp_path / "w", revision="v9")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_or_locked_disk_is_no_fault_of_the_hub(number: int) -> None:
+    told = rf"^cannot store me/medical \({os.strerror(number)}\); free some space or choose another place$"
+    with pytest.raises(StorageError, match=told), _hub_errors(REPO, None):
+        raise RuntimeError("download failed") from OSError(number, os.strerror(number))

@@ -1,6 +1,7 @@
 """How much of a difference the dtype of the checkpoints hides, against NumPy in float64."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from merging import NORM, UP, WEIGHTS, tensors_of, write_model
 from safetensors.torch import save_file
 
 from alignvec.vectors import difference as module
+from alignvec.vectors.card import Source
 from alignvec.vectors.difference import difference
 
 
@@ -69,6 +71,7 @@ def test_a_float32_source_gives_no_warning(tiny_folder: Path, tmp_path: Path) ->
     _, source = difference(*pair(tiny_folder, tmp_path, torch.float32))
     assert source.grid == "float32"
     assert source.zero_share < 0.05
+    assert source.base_rounding == 0.0
     assert source.warning() is None
 
 
@@ -76,3 +79,36 @@ def test_large_changes_of_a_rounded_model_give_no_warning(tiny_folder: Path, tmp
     _, source = difference(*pair(tiny_folder, tmp_path, torch.bfloat16, std=0.02))
     assert source.grid == "bfloat16"
     assert source.warning() is None
+
+
+@pytest.mark.parametrize(
+    ("figures", "part"),
+    [
+        ({}, None),
+        ({"zero_share": 0.0499}, None),
+        ({"zero_share": 0.05}, "5% of the entries"),
+        ({"delta_ulp": 4.1}, None),
+        ({"delta_ulp": 4.0}, "no more than 4 of its steps"),
+        ({"base_rounding": 0.1}, None),
+        ({"base_rounding": 0.11}, "0.11 times this vector's norm"),
+        ({"base_rounding": 0.11, "zero_share": 0.5}, "0.11 times this vector's norm"),
+        ({"grid": "float32", "zero_share": 0.5, "delta_ulp": 0.1, "base_rounding": 0.5}, None),
+    ],
+)
+def test_a_warning_begins_where_rounding_takes_a_visible_part(figures: dict[str, Any], part: str | None) -> None:
+    told = Source(**{"grid": "bfloat16", "zero_share": 0.0, "delta_ulp": 5.0, "left_out": [], **figures}).warning()
+    assert part in told if told and part else told is part
+
+
+@pytest.mark.parametrize("block", [32, 1 << 22])
+def test_the_share_of_equal_entries_is_that_of_all_changed_tensors(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    old = {"a": torch.zeros(6, 32), "b": torch.zeros(40), "same": torch.zeros(100), "c": torch.zeros(4, 8)}
+    new = {name: tensor.clone() for name, tensor in old.items()}
+    new["a"][2, :8], new["b"][:10], new["c"][:] = 1.0, 1.0, 2.0
+    folders = [write_model(tmp_path / n, t, like=tiny_folder) for n, t in (("old", old), ("new", new))]
+    source = difference(*folders)[1]
+    assert source.zero_share == 1 - (8 + 10 + 32) / (6 * 32 + 40 + 32)
+    assert (source.grid, source.base_rounding, source.left_out) == ("bfloat16", 0.0, [])

@@ -18,7 +18,7 @@ from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
 from alignvec.vectors import store
 from alignvec.vectors.delta import Delta, DenseDelta, LowRankDelta
-from alignvec.vectors.store import find_vectors, load_vector, save_vector
+from alignvec.vectors.store import find_vectors, load_card, load_vector, save_card, save_vector
 from alignvec.vectors.vector import AlignmentVector, Deltas
 from tests.conftest import MakeVector
 
@@ -308,3 +308,27 @@ def test_a_card_is_read_again_before_it_keeps_what_was_measured(make_vector: Mak
     save_vector(make_vector(seed=1), tmp_path / "v")
     with pytest.raises(VectorError, match=f"vector in {tmp_path / 'v'} was replaced while it was measured"):
         store.reload_card(tmp_path / "v", before)
+
+
+def test_a_card_is_written_for_people_too(make_vector: MakeVector, tmp_path: Path) -> None:
+    """One field a line and a newline at the end, so that a change of it is read line by line."""
+    card = save_vector(make_vector(), tmp_path / "v").card.model_copy(update={"notes": "λ"})
+    saved = (tmp_path / "v/card.json").read_text(encoding="utf-8")
+    save_card(tmp_path / "v", card)
+    text = (tmp_path / "v/card.json").read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+    assert saved == json.dumps(json.loads(saved), indent=1, ensure_ascii=False)
+    assert load_card(tmp_path / "v").model_dump_json() == card.model_dump_json()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("form", ["adapter", "dense"])
+def test_a_vector_is_loaded_in_the_dtype_that_is_asked_for(
+    make_vector: MakeVector, tmp_path: Path, dtype: torch.dtype, form: str
+) -> None:
+    low = make_vector(hinged=False)
+    dense: dict[str, Delta] = {"model.norm.weight": DenseDelta(torch.randn(32))}
+    vector = low if form == "adapter" else AlignmentVector(low.card, dense)
+    save_vector(vector, tmp_path / "v")
+    for name, tensor in tensors_of(load_vector(tmp_path / "v", dtype=dtype).positive).items():
+        assert torch.equal(tensor, tensors_of(vector.positive)[name].to(dtype)) and tensor.dtype == dtype

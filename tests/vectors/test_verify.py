@@ -319,3 +319,51 @@ def test_no_vector_at_all_is_an_error(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(VectorError, match=f"no vectors in {place}"):
             verify(place)
+
+
+def details(folder: Path, base: str | None = None) -> dict[str, str]:
+    (report,) = verify(folder, base=base).vectors
+    return {check.name: check.detail for check in report.checks}
+
+
+def test_a_sound_vectors_checks_say_what_they_looked_at(folder: Path, tiny_folder: Path) -> None:
+    base, layers = base_reference(str(tiny_folder)), 2 * 7
+    low, other = 2 * 2 * layers, 1 + 3 + 2  # factors of both sides; a norm, components of a sparse and of a sign delta
+    assert details(folder) == {
+        "card": "format 1, hinged",
+        "files": "3 with the card's sha256",
+        "other files": "no other tensor file",
+        "tensor hashes": f"{other} tensors with the card's xxh3",
+        "finite values": f"{low - 2 * 2 + other} tensors",
+        "factors": f"{2 * layers + 1} deltas fit together",
+        "adapter settings": "rank and scale are those of the factors",
+        "base": str(tiny_folder),
+        "base fingerprint": base.fingerprint[:12],
+        "base template": base.template[:12],
+        "base tokenizer": (base.tokenizer or "")[:12],
+        "base tensors": f"{2 * layers + 1} deltas, each with its tensor in the base",
+    }
+
+
+def test_a_check_that_is_skipped_says_why(folder: Path, make_vector: MakeVector, tmp_path: Path) -> None:
+    low, dense = make_vector(hinged=False), {"model.norm.weight": DenseDelta(torch.ones(32))}
+    card = low.card.model_copy(update={"base": low.card.base.model_copy(update={"name": "owner/away"})})
+    save_vector(AlignmentVector(card, low.positive), tmp_path / "low")
+    save_vector(AlignmentVector(low.card, dense), tmp_path / "dense")
+    rewrite(folder, NEGATIVE, lambda tensors: tensors[lora(tensors, "A")].fill_(torch.nan))
+    for place, check, detail in (
+        (tmp_path / "low", "tensor hashes", "the card has none; they are kept for deltas.safetensors"),
+        (tmp_path / "low", "base", "base 'owner/away' is not on this machine; name it with --base"),
+        (tmp_path / "dense", "adapter settings", "it has no low-rank adapter"),
+        (tmp_path / "dense", "base tokenizer", "the card was written before it was recorded"),
+        (folder, "factors", "the values are not all finite, or cannot be read"),
+        (folder, "adapter settings", "the values are not all finite, or cannot be read"),
+        (folder, "base tensors", "the factors could not be read"),
+    ):
+        assert (states(place)[check], details(place)[check]) == ("skipped", detail)
+
+
+def test_a_base_that_cannot_be_read_is_one_failure(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    change_card(folder, lambda card: card["base"].update(name=str(tmp_path / "broken")))
+    assert states(folder) == {**dict.fromkeys(CONTENT, "ok"), "base": "failed"}

@@ -1,9 +1,12 @@
 """The `alignvec` command: parse, call one function, print."""
 
 import sys
+from collections.abc import Callable
+from typing import Annotated, NoReturn
 
 import typer
 
+from alignvec import __version__
 from alignvec.cli.ask import ask
 from alignvec.cli.bench_serve import bench_serve
 from alignvec.cli.calibrate import calibrate
@@ -20,6 +23,7 @@ from alignvec.cli.estimate import estimate
 from alignvec.cli.export import export
 from alignvec.cli.extract import extract
 from alignvec.cli.generate import generate
+from alignvec.cli.grouped import Grouped
 from alignvec.cli.inspect import inspect
 from alignvec.cli.judge import judge
 from alignvec.cli.keep import keep
@@ -35,6 +39,7 @@ from alignvec.cli.reproduce import reproduce
 from alignvec.cli.route import route
 from alignvec.cli.safety import safety
 from alignvec.cli.serve import serve
+from alignvec.cli.shipped import shipped
 from alignvec.cli.solve import solve
 from alignvec.cli.spillover import spillover
 from alignvec.cli.sweep import sweep
@@ -45,23 +50,57 @@ from alignvec.errors import AlignvecError
 
 app = typer.Typer(
     name="alignvec",
+    cls=Grouped,
     help="Alignment as a knob: train, subtract, and turn preferences up, down or past zero at inference.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    callback=share_or_leave,
 )
 STOPPED = "stopped; the same command goes on where it can"
-SCALE = (generate, level_rates)
-MEASURE = (sweep, *SCALE, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals, reproduce)
-MAKE = (train, estimate, keep, extract, disentangle, compress, merge, export, convert)
-USE = (demo, ask, chat, *MEASURE, route, inspect, compare, verify, pull, push)
-SERVE = (serve, key, bench_serve, llama_request)
-for command in (*USE, *SERVE, *MAKE):
-    app.command(context_settings={"allow_extra_args": True} if command is serve else None)(command)
-app.command(context_settings={"ignore_unknown_options": True})(lm_eval)
-app.add_typer(data, name="data")
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Use knobs": (demo, ask, chat, inspect, compare, verify, shipped, pull, push),
+    "Make vectors": (train, estimate, keep, extract, disentangle, compress, merge, export, convert),
+    "Measure": (
+        sweep, generate, level_rates, judge, calibrate, spillover, capability, safety, transfer, solve, check_goals,
+        route, reproduce, lm_eval,
+    ),
+    "Serve": (serve, key, bench_serve, llama_request),
+}  # fmt: skip
+"""What each command is for; the help and the reference list them so."""
+DATA = "Build data"
+SETTINGS = {serve: {"allow_extra_args": True}, lm_eval: {"ignore_unknown_options": True}}
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(rich_help_panel=group, context_settings=SETTINGS.get(command))(command)
+app.add_typer(data, name="data", rich_help_panel=DATA)
+
+
+def tell_version(asked: bool) -> None:
+    """Print the version, and nothing else, if it was asked for."""
+    if asked:
+        typer.echo(f"alignvec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=tell_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    """Called before every command."""
+    share_or_leave(context)
+
+
+def fail(error: AlignvecError) -> NoReturn:
+    """Tell a user's mistake in one line on stderr, with exit code 2."""
+    from alignvec.shipped import hint
+
+    message = " ".join(str(error).split())
+    print(f"error: {type(error).__name__}: {message}{hint(message, sys.argv[2:])}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> None:
@@ -70,8 +109,13 @@ def main() -> None:
         with one_voice():
             app()
     except AlignvecError as error:
-        print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
+    except ModuleNotFoundError as error:
+        from alignvec.extras import missing_extra
+
+        if not (told := missing_extra(error)):
+            raise
+        fail(told)
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         sys.exit(130)

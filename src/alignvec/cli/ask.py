@@ -30,7 +30,8 @@ def ask(
     knob: Annotated[
         list[str] | None,
         typer.Option(
-            "--knob", help="a setting such as legal=-1 or legal=1,medical=0.5, or @FILE#GOAL; repeatable; default: base"
+            "--knob",
+            help="a setting: legal=-1, or legal=1,medical=0.5, or @FILE#GOAL; repeatable, a reply each; default: base",
         ),
     ] = None,
     model: ModelOption = "demo",
@@ -48,7 +49,7 @@ def ask(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Answer one question under several knob settings, in one batch."""
+    """Answer one question at several settings, in one batch."""
     from alignvec.steer.knobs import check_knobs, parse_knobs
     from alignvec.steer.sampling import Sampling
 

@@ -21,8 +21,15 @@ def bench_serve(
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="longest reply, in tokens")] = 64,
     seed: SeedOption = 0,
     patience: Annotated[float, typer.Option("--patience", min=0.1, help="seconds a request may take")] = 300.0,
-    first_token_goal: Annotated[float, typer.Option("--first-token-goal", help="seconds, for the goodput")] = 2.0,
-    per_token_goal: Annotated[float, typer.Option("--per-token-goal", help="seconds, for the goodput")] = 0.2,
+    first_token_goal: Annotated[
+        float,
+        typer.Option(
+            "--first-token-goal", help="seconds to the first token within which a request counts as good (goodput)"
+        ),
+    ] = 2.0,
+    per_token_goal: Annotated[
+        float, typer.Option("--per-token-goal", help="seconds a further token may take in a good request")
+    ] = 0.2,
     data: DataOption = None,
     limit: LimitOption = None,
     key_env: Annotated[
@@ -31,7 +38,10 @@ def bench_serve(
     plot: Annotated[Path | None, typer.Option("--plot", help="draw the result (PNG)")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Load a server with requests that do not wait for each other, and tell how long users wait."""
+    """Load a server, and measure how long users wait.
+
+    Requests come at random times and do not wait for each other.
+    """
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.serve.load.bench import LoadSettings, bench
     from alignvec.serve.load.summary import Goals

@@ -30,7 +30,7 @@ def calibrate(
     split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "validation",
     limit: LimitOption = None,
     generate: Annotated[
-        int | None, typer.Option("--generate", min=1, help="reply to the first N queries only; default all")
+        int | None, typer.Option("--generate", min=1, help="reply to the first N queries only; default: all")
     ] = None,
     points: Annotated[int, typer.Option("--points", min=5, max=41, help="number of λ that are measured")] = 9,
     farthest: Annotated[float, typer.Option("--max", min=1, help="largest |λ| that is tried")] = 2.0,
@@ -52,7 +52,9 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option("--out", help="folder for calibration.json, calibration.png and the journal")
     ] = None,
-    card: Annotated[bool, typer.Option("--card", help="keep it in the vector's card; its settings too")] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="keep curve, usable range and settings in the vector's card")
+    ] = False,
     model: ModelOption = "demo",
     temperature: TemperatureOption = 0.7,
     max_new_tokens: MaxNewTokensOption = 160,
@@ -62,9 +64,9 @@ def calibrate(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit what a knob does over λ, find its usable range, and recommend a λ for each level.
+    """Find a knob's usable range, and a λ for each level.
 
-    Killed, the same command with --out goes on where it was.
+    Fits what the knob does over λ. Killed, the same command with --out goes on where it was.
     """
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.errors import ConfigError

@@ -31,7 +31,10 @@ def capability(
     split: Annotated[Split, typer.Option("--split", help="validation or test, of the questions")] = "test",
     limit: LimitOption = None,
     text: Annotated[
-        Path | None, typer.Option("--text", help="plain text file for the perplexity; default: general replies")
+        Path | None,
+        typer.Option(
+            "--text", help="plain text file for the perplexity; default: the shipped replies to general questions"
+        ),
     ] = None,
     questions: Annotated[
         Path | None, typer.Option("--questions", help="questions with four choices; default: shipped ones")
@@ -49,9 +52,10 @@ def capability(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure perplexity, questions answered and instructions followed over λ, against the base.
+    """Measure what a knob costs in general ability, over λ.
 
-    Killed, the same command with --out goes on where it was.
+    Perplexity of general text, questions answered and instructions followed, against the base. Killed, the same command
+    with --out goes on where it was.
     """
     from alignvec.data.capability import CHOICES, INSTRUCTIONS, Instruction, Question, load_items
     from alignvec.data.load import load_rows, shipped_file

@@ -34,7 +34,11 @@ HELP = (
 
 def chat(
     knob: Annotated[
-        list[str] | None, typer.Option("--knob", help="a knob such as medical=0.8; repeatable; or @FILE#GOAL")
+        list[str] | None,
+        typer.Option(
+            "--knob",
+            help="a knob such as medical=0.8; repeatable, together one setting; or @FILE#GOAL; default: base",
+        ),
     ] = None,
     model: ModelOption = "demo",
     vectors: VectorsOption = None,

@@ -47,9 +47,10 @@ def check_goals(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Count which goals of a settings file are reached on held-out queries, by the levels of generated replies.
+    """Check solved goals on held-out queries.
 
-    Killed, the same command with --out goes on where it was.
+    Counts which goals of a settings file are reached, by the levels of generated replies. Killed, the same command with
+    --out goes on where it was.
     """
     from alignvec.data.load import load_files, shipped_file
     from alignvec.errors import KnobError

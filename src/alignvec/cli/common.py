@@ -12,12 +12,12 @@ from alignvec.steer.loading import named_scales as named_scales
 from alignvec.steer.loading import vector_places as vector_places
 
 Split = Literal["train", "validation", "test"]
-ModelOption = Annotated[str, typer.Option("--model", help="base model: demo, a folder, or a hub id")]
+ModelOption = Annotated[str, typer.Option("--model", help="base model: demo (the embedded one), a folder, or a hub id")]
 VectorsOption = Annotated[
     list[Path] | None,
     typer.Option("--vectors", help="a vector, or a folder of vectors; repeatable; default: the shipped ones"),
 ]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="dtype of the base's weights: float32, bfloat16 or float16")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="torch device; default: CUDA, else the CPU")]
 OtherBaseOption = Annotated[
     bool, typer.Option("--allow-other-base", help="apply vectors to a base they were not made for")
@@ -25,9 +25,11 @@ OtherBaseOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="JSON-lines file in the schema of data/levels; default: shipped data")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="use the first N rows only")]
-SeedOption = Annotated[int, typer.Option("--seed", help="seed of sampling")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="use the first N rows only; default: all")]
+SeedOption = Annotated[int, typer.Option("--seed", help="seed of all that is drawn at random")]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="sampling temperature; 0 is greedy: always the likeliest token")
+]
 MaxNewTokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="longest reply, in tokens")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON on stdout")]
 

@@ -22,7 +22,10 @@ def compare(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Norms and cosines of vectors, in all (table) and by layer (picture); a hinged one has a row for each side."""
+    """Compare vectors: norms and cosines, in all and by layer.
+
+    Prints a table and draws a picture; a hinged vector has a row for each side.
+    """
     from alignvec.errors import ConfigError, VectorError
     from alignvec.vectors.compare import compare as run
     from alignvec.vectors.compare_plot import plot_comparison

@@ -25,7 +25,10 @@ def compress(
     vector: Annotated[Path, typer.Argument(help="folder of the vector")],
     form: Annotated[
         list[str],
-        typer.Option("--form", help="rank=16, size=1/16, energy=.9, topk=.02, dare=.9, sign, dense; repeatable"),
+        typer.Option(
+            "--form",
+            help="rank=16, size=1/16, energy=.9, topk=.02, dare=.9, sign, dense; repeatable, a vector each",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="folder for the vectors, compression.json and compression.png")],
     behaviour: Annotated[
@@ -41,7 +44,7 @@ def compress(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Write a vector in one or several smaller forms, and tell what each costs."""
+    """Write a vector in smaller forms, and tell what each costs."""
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.errors import ConfigError
     from alignvec.evaluate.compression import compress_forms

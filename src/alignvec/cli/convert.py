@@ -13,7 +13,10 @@ def convert(
     out: Annotated[Path, typer.Option("--out", help="the new merge recipe")],
     json: JsonOption = False,
 ) -> None:
-    """Turn a mergekit configuration into a merge recipe, and say what is not the same."""
+    """Turn a mergekit configuration into a merge recipe.
+
+    Says what is not the same.
+    """
     import yaml
 
     from alignvec.errors import ConfigError

@@ -26,7 +26,10 @@ def demo(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Answer one held-out question per domain at every level, and measure each knob over λ."""
+    """Turn and measure the shipped knobs on the demo model.
+
+    One held-out question per domain is answered at every level, and each knob is measured over λ on a few more.
+    """
     from alignvec.evaluate.demo import DemoResult, answers, measure
     from alignvec.evaluate.sweep_report import tables
     from alignvec.steer.sampling import Sampling

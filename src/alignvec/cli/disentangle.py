@@ -30,7 +30,10 @@ def disentangle(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Take out of each vector a share of what all have in common; a hinged one's sides with the others' same sides."""
+    """Take out of vectors a share of what all have in common.
+
+    Of hinged vectors, each side with the others' same sides.
+    """
     from alignvec.errors import ConfigError
     from alignvec.vectors.compare import compare
     from alignvec.vectors.disentangle import disentangle as run

@@ -19,23 +19,30 @@ def estimate(
     rank: Annotated[int, typer.Option("--rank", min=1, help="rank of the factors that are trained")] = 8,
     full: Annotated[bool, typer.Option("--full", help="train all weights, in float32")] = False,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option("--dtype", help="of the weights that are not trained")
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option("--dtype", help="dtype of the weights that are not trained"),
     ] = "bfloat16",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="queries in a micro-batch")] = 1,
     length: Annotated[int, typer.Option("--length", min=1, help="tokens of a query with all its replies")] = 1024,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="activations are computed again in the backward pass")
+        bool, typer.Option("--checkpointing", help="training: activations are computed again in the backward pass")
     ] = False,
     vectors: Annotated[int, typer.Option("--vectors", min=0, help="serving: hinged vectors that are loaded")] = 3,
     tokens: Annotated[
         int, typer.Option("--tokens", min=0, help="serving: tokens in the cache, of all requests")
     ] = 8192,
     settings: Annotated[
-        str, typer.Option("--settings", help="numbers of different settings to hold, such as 1,10,10000")
+        str,
+        typer.Option(
+            "--settings", help="serving: numbers of different settings to hold, such as 1,10,10000; default: none"
+        ),
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Estimate the memory of training, in each process, and of serving, from a model's config alone."""
+    """Estimate the memory of training and of serving.
+
+    From a model's config alone; of training, for each process.
+    """
     counts = _counts(settings)
     from alignvec.memory.serving import serving_memory
     from alignvec.memory.settings import COLUMNS, held_settings

@@ -19,11 +19,16 @@ from alignvec.cli.usable import StrictOption, warn_unreached, within_usable
 def export(
     out: Annotated[Path, typer.Option("--out", help="adapter folder (peft, or --knobs) or file (gguf)")],
     knob: Annotated[
-        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5,legal=-0.3; repeatable")
+        list[str] | None,
+        typer.Option(
+            "--knob", help="a knob or several, such as medical=0.5,legal=-0.3; repeatable, together one setting"
+        ),
     ] = None,
     knobs: Annotated[
         bool,
-        typer.Option("--knobs", help="(gguf) every vector as adapters that llama-server scales per request; no --knob"),
+        typer.Option(
+            "--knobs", help="gguf: every vector as adapters that llama-server scales per request, instead of --knob"
+        ),
     ] = False,
     format: Annotated[
         Literal["peft", "gguf"], typer.Option("--format", help="peft (also for vLLM), or gguf for llama.cpp")
@@ -38,7 +43,11 @@ def export(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write Σ λ·Δ as one LoRA adapter, which an engine applies at scale 1; or with --knobs, all vectors as adapters."""
+    """Write a setting as one LoRA adapter for other engines.
+
+    The adapter is Σ λ·Δ, which an engine applies at scale 1. With --knobs, all vectors become adapters that llama.cpp's
+    server scales per request.
+    """
     from alignvec.errors import ConfigError
     from alignvec.steer.knobs import check_knobs, format_knobs, join_knobs, parse_knobs
     from alignvec.steer.scale import scale_of

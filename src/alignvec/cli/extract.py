@@ -17,16 +17,23 @@ def extract(
     out: Annotated[Path, typer.Option("--out", help="folder of the new vector")],
     base: Annotated[str, typer.Option("--base", help="base model: demo, a folder, or a hub id")] = "demo",
     negative: Annotated[
-        str | None, typer.Option("--negative", help="the same, trained on the reversed preference")
+        str | None,
+        typer.Option("--negative", help="like --aligned, trained on the reversed preference: what λ < 0 goes to"),
     ] = None,
     form: Annotated[
-        Literal["hinged", "two-sided"] | None, typer.Option("--form", help="how both sides are combined")
+        Literal["hinged", "two-sided"] | None,
+        typer.Option("--form", help="with --negative: how both sides become one vector; default: hinged"),
     ] = None,
-    domain: Annotated[str | None, typer.Option("--domain", help="domain of the vector")] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", help="domain that the vector is about, such as medical; default: none")
+    ] = None,
     licence: Annotated[str, typer.Option("--licence", help="licence of the vector")] = "unknown",
     allow: Annotated[
         list[Mismatch] | None,
-        typer.Option("--allow", help="what to do about tensors that do not match, refused otherwise; repeatable"),
+        typer.Option(
+            "--allow",
+            help="go on although tensors differ in dtype or vocabulary size, or are missing; repeatable",
+        ),
     ] = None,
     compressed: Annotated[
         str | None, typer.Option("--compress", help="a form such as rank=16 or sign; see alignvec compress")
@@ -38,7 +45,7 @@ def extract(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Subtract a base model from a fine-tune of it, and save the difference as a vector."""
+    """Make a vector from a fine-tune: subtract its base."""
     import torch
 
     from alignvec.errors import ConfigError

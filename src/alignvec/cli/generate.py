@@ -61,21 +61,35 @@ def generate(
     ] = None,
     device: DeviceOption = None,
     split: Annotated[Split | None, typer.Option("--split", help="of preference data: this split only")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="the first N prompts only")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="the first N prompts only; default: all")] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="replies in a file")] = 1000,
     temperature: TemperatureOption = 0.7,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0, help="nucleus")] = 0.9,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            "--top-p",
+            min=0.01,
+            max=1.0,
+            help="sample from the likeliest tokens that hold this share of the probability",
+        ),
+    ] = 0.9,
     repetition_penalty: Annotated[
-        float, typer.Option("--repetition-penalty", min=1.0, help="1: none, and not sent to an endpoint")
+        float,
+        typer.Option(
+            "--repetition-penalty",
+            min=1.0,
+            help="lowers tokens that were already said; 1: not at all, and not sent to an endpoint",
+        ),
     ] = 1.1,
     max_new_tokens: MaxNewTokensOption = 160,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reply to every prompt at every setting, into OUT/replies; level rates of them: `alignvec level-rates OUT`.
+    """Reply to many prompts at every setting.
 
-    Stopped or killed, the same command goes on: no finished reply is asked for again. Replies that could not be had are
-    listed in OUT/failed.jsonl and asked for again by the same command; the exit code is 1 while any is missing.
+    Replies go into OUT/replies; `alignvec level-rates OUT` tells their levels. Stopped or killed, the same command goes
+    on: no finished reply is asked for again. Replies that could not be had are listed in OUT/failed.jsonl and asked for
+    again by the same command; the exit code is 1 while any is missing.
     """
     from alignvec.data.teacher.budget import Limits
     from alignvec.evaluate.bulk.choose import Choice, chosen

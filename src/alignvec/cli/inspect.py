@@ -12,7 +12,7 @@ def inspect(
     vector: Annotated[Path, typer.Argument(help="folder of the vector")],
     json: JsonOption = False,
 ) -> None:
-    """Describe a vector: base, method, settings, and what was measured."""
+    """Describe a vector: base, method, settings, measurements."""
     from alignvec.vectors.describe import describe
     from alignvec.vectors.store import load_vector
 

@@ -75,7 +75,7 @@ def judge(
     model: ModelOption = "demo",
     json: JsonOption = False,
 ) -> None:
-    """Judge the replies that sweeps wrote, by one judge or several, and measure how far the judges agree.
+    """Judge the replies of sweeps, and measure how judges agree.
 
     A model behind an endpoint is asked twice a reply, with the levels in opposite orders. Its answers are kept in OUT:
     stopped or killed, the same command goes on and asks for none of them again.

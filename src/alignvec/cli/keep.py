@@ -39,9 +39,10 @@ def keep(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Reply to training queries outside a vector's domain without the knob and at both ends, for a recipe's `keep`.
+    """Write replies that a knob should leave as they are.
 
-    Killed at any point, the same command goes on where it was.
+    Queries outside the vector's domain are replied to without the knob and at both ends, for a recipe's `keep`. Killed
+    at any point, the same command goes on where it was.
     """
     from alignvec.data.load import shipped_file
     from alignvec.solve.routing import SHIPPED

@@ -11,7 +11,10 @@ def key(
     name: Annotated[str, typer.Option("--name", help="the key's name in the policy file and the audit log")] = "public",
     json: JsonOption = False,
 ) -> None:
-    """Make an API key for `alignvec serve`; it is shown once and kept nowhere, the policy file holds its hash."""
+    """Make an API key for a server's policy file.
+
+    It is shown once and kept nowhere; the policy file holds its hash.
+    """
     import re
 
     import yaml

@@ -17,7 +17,10 @@ def level_rates(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Level rates of generated replies, by the classifier, shard by shard; into RUN/rates.json and RUN/rates.png."""
+    """Tell the levels of replies that `generate` has written.
+
+    The classifier judges them shard by shard; rates and picture go into RUN/rates.json and RUN/rates.png.
+    """
     from alignvec.data.load import shipped_file
     from alignvec.evaluate.bulk.plan import read_plan
     from alignvec.evaluate.bulk.rates import bulk_rates

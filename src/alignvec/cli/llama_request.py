@@ -12,7 +12,10 @@ def llama_request(
     adapters: Annotated[Path, typer.Option("--adapters", help="folder that alignvec export --knobs wrote")],
     knob: Annotated[
         list[str] | None,
-        typer.Option("--knob", help="a setting such as medical=expert,legal=-0.3; repeatable; default: base"),
+        typer.Option(
+            "--knob",
+            help="a setting such as medical=expert,legal=-0.3; repeatable, together one setting; default: base",
+        ),
     ] = None,
     server: Annotated[
         str | None, typer.Option("--server", help="URL of a running llama-server, to check that its ids are these")
@@ -23,7 +26,7 @@ def llama_request(
     ] = False,
     strict: StrictOption = False,
 ) -> None:
-    """Print a setting as JSON to put into the body of a request to llama-server."""
+    """Print a setting as JSON for a request to llama-server."""
     import json
 
     from alignvec.engines.llamacpp.manifest import load_manifest

@@ -9,9 +9,10 @@ import typer
 def lm_eval(
     arguments: Annotated[list[str], typer.Argument(help="what the harness takes; -- before its own --help")],
 ) -> None:
-    """Run lm-evaluation-harness on a base with knobs: --model alignvec --model_args base=demo,knobs=medical:0.5.
+    """Run lm-evaluation-harness on a model with knobs.
 
-    In --model_args, knobs are written medical:0.5+legal:-0.3; vectors names other folders, with + between them.
+    Give it --model alignvec --model_args base=demo,knobs=medical:0.5. In --model_args, knobs are written
+    medical:0.5+legal:-0.3; vectors names other folders, with + between them.
     """
     from alignvec.errors import ConfigError
 

@@ -25,7 +25,8 @@ def merge(
     ] = None,
     base: Annotated[str | None, typer.Option("--base", help="base model: demo, a folder, or a hub id")] = None,
     knob: Annotated[
-        list[str] | None, typer.Option("--knob", help="a setting such as medical=0.5; repeatable; or @FILE#GOAL")
+        list[str] | None,
+        typer.Option("--knob", help="a knob such as medical=0.5; repeatable, together one setting; or @FILE#GOAL"),
     ] = None,
     vectors: VectorsOption = None,
     dtype: Annotated[
@@ -36,15 +37,24 @@ def merge(
         Literal["nearest", "stochastic"] | None,
         typer.Option("--rounding", help="stochastic keeps small changes on average where nearest loses them"),
     ] = None,
-    method: Annotated[str | None, typer.Option("--method", help="sum (default), ties, dare, dare-ties")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="seed of stochastic rounding and of dropping")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="how the deltas become one: sum (default), ties, dare or dare-ties")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="seed of stochastic rounding and of dropping (dare); default: 0")
+    ] = None,
     strict: StrictOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another merge at --out")] = False,
     allow_other_base: OtherBaseOption = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="tensors at work at once")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="tensors at work at once; default: one a core")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write base + Σ λ·Δ as a model folder that plain transformers loads; a killed merge goes on where it was."""
+    """Write base + Σ λ·Δ as a model that transformers loads.
+
+    A killed merge goes on where it was.
+    """
     from alignvec.allocator import keep_freed_blocks
     from alignvec.errors import ConfigError
     from alignvec.merge.recipe import load_merge_recipe, make_merge_recipe

@@ -14,7 +14,10 @@ def pull(
     revision: Annotated[str | None, typer.Option("--revision", help="branch, tag or commit")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Download a vector and verify it. The token, if one is needed, is $HF_TOKEN, or that of `hf auth login`."""
+    """Download a vector from the hub and verify it.
+
+    The token, if one is needed, is $HF_TOKEN, or that of `hf auth login`.
+    """
     from alignvec.vectors.hub import pull as run
     from alignvec.vectors.store import load_card
 

@@ -15,7 +15,10 @@ def push(
     revision: Annotated[str | None, typer.Option("--revision", help="branch; made if it is not there")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Verify a vector, write its model card, and upload both. The token is $HF_TOKEN, or that of `hf auth login`."""
+    """Upload a vector to the hub, with a model card.
+
+    It is verified first. The token is $HF_TOKEN, or that of `hf auth login`.
+    """
     from alignvec.vectors.hub import push as run
 
     url = run(vector, repo, private=private, revision=revision)

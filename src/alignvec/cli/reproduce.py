@@ -28,12 +28,14 @@ def reproduce(
         int | None, typer.Option("--limit", min=1, help="measure at most so many queries a domain, and items")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="seed of training and sampling")] = None,
-    plan: Annotated[bool, typer.Option("--dry-run", help="list the stages, measure nothing")] = False,
+    plan: Annotated[
+        bool, typer.Option("--dry-run", help="list the stages and what each needs; measure nothing")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure every table and figure, stage by stage, and write one HTML report.
+    """Measure the paper's tables and figures, as one report.
 
-    Killed, the same command goes on where it was.
+    Stage by stage. Killed, the same command goes on where it was.
     """
     from alignvec.reproduce.run import SHIPPED, planned
     from alignvec.reproduce.run import reproduce as run

@@ -41,7 +41,10 @@ def route(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a router on the base model's own hidden states; use it with alignvec ask --router."""
+    """Train a router, which tells whose domain a prompt is.
+
+    It reads the base model's own hidden states; use it with --router of `ask`, `chat`, `serve`, `solve`.
+    """
     from alignvec import models
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.errors import ConfigError

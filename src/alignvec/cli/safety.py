@@ -24,12 +24,13 @@ from alignvec.progress import progress
 
 
 def safety(
-    vectors: Annotated[list[Path], typer.Argument(metavar="VECTOR...", help="folders of vectors, each turned alone")],
+    vectors: Annotated[list[Path], typer.Argument(help="folders of vectors, each turned alone")],
     coefficients: Annotated[
         str, typer.Option("--lambda", help="values of λ, by commas; the base, 0, is always among them")
     ] = "-1,-0.5,0,0.5,1",
     knob: Annotated[
-        list[str] | None, typer.Option("--knob", help="a whole setting, a=1,b=-0.5, instead of λ; repeatable")
+        list[str] | None,
+        typer.Option("--knob", help="a whole setting such as medical=1,safety=-0.5, instead of --lambda; repeatable"),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="safety rows, or harmful queries as imported; default: shipped rows")
@@ -38,9 +39,11 @@ def safety(
         Path | None, typer.Option("--benign", help="benign queries as imported, for over-refusal")
     ] = None,
     split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "test",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="use the first N rows of each kind only")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="use the first N rows of each kind only; default: all")
+    ] = None,
     generate: Annotated[
-        int | None, typer.Option("--generate", min=0, help="reply to the first N of each kind only; default all")
+        int | None, typer.Option("--generate", min=0, help="reply to the first N of each kind only; default: all")
     ] = None,
     domain: Annotated[
         list[str] | None,
@@ -62,9 +65,9 @@ def safety(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure refusals of harmful requests and of benign look-alikes over λ.
+    """Measure who is refused while a knob turns.
 
-    Killed, the same command with --out goes on where it was.
+    Harmful requests, and benign ones that look like them. Killed, the same command with --out goes on where it was.
     """
     from alignvec.data.load import load_files, shipped_file
     from alignvec.data.safety import SAFETY, load_safety

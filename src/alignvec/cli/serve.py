@@ -18,10 +18,10 @@ def serve(
     model: ModelOption = "demo",
     vectors: VectorsOption = None,
     no_vectors: Annotated[bool, typer.Option("--no-vectors", help="serve the base alone, to compare with")] = False,
-    host: Annotated[str, typer.Option("--host", help="address to serve at; others than loopback need --policy")] = (
+    host: Annotated[str, typer.Option("--host", help="address to bind to; any but loopback needs --policy")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port to bind to; 0 takes a free one")] = 8000,
     policy: Annotated[
         Path | None, typer.Option("--policy", help="policy.yaml: API keys and what they may do; default: loopback only")
     ] = None,
@@ -29,7 +29,7 @@ def serve(
         Path | None, typer.Option("--audit", help="append one JSON line per request: who used which knobs when")
     ] = None,
     audit_prompts: Annotated[
-        bool, typer.Option("--audit-prompts", help="with the text of prompts and replies")
+        bool, typer.Option("--audit-prompts", help="keep the text of prompts and replies in the audit log")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse knobs outside the usable range instead of cutting them")
@@ -42,13 +42,17 @@ def serve(
         Path | None, typer.Option("--settings", help="settings.yaml of alignvec solve: requests may name its goals")
     ] = None,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="requests generated at the same time")] = 16,
-    queue: Annotated[int, typer.Option("--queue", min=0, help="requests that wait; more are refused")] = 64,
+    queue: Annotated[
+        int, typer.Option("--queue", min=0, help="requests that may wait; the next is answered with 429")
+    ] = 64,
     context: Annotated[
         int | None,
         typer.Option("--context", min=16, help="tokens of prompt and reply; default: the model's, up to 2048"),
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="seconds a request may take")] = 300,
-    drain: Annotated[float, typer.Option("--drain", min=0, help="seconds running replies get at the end")] = 60,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="seconds a request may take; then it is answered with 504")
+    ] = 300,
+    drain: Annotated[float, typer.Option("--drain", min=0, help="seconds that running replies get after SIGTERM")] = 60,
     no_page: Annotated[bool, typer.Option("--no-page", help="serve the API only, without the page at /")] = False,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
@@ -62,15 +66,21 @@ def serve(
     ] = 0.05,
     kept: Annotated[int, typer.Option("--keep", min=1, help="vllm, adapters: composed settings that are kept")] = 64,
     max_lora_rank: Annotated[
-        int | None, typer.Option("--max-lora-rank", min=1, help="vllm: default: what the vectors need")
+        int | None,
+        typer.Option(
+            "--max-lora-rank", min=1, help="vllm: largest rank it makes room for; default: what the vectors need"
+        ),
     ] = None,
     print_command: Annotated[
         bool, typer.Option("--print-command", help="vllm: print how vLLM is started, and do not start it")
     ] = False,
 ) -> None:
-    """Serve a model over an OpenAI-compatible API, with knobs per request and a page to turn them."""
+    """Serve an OpenAI-compatible API, with knobs per request.
+
+    And a page to turn them, at /.
+    """
     from alignvec.errors import ConfigError, KnobError
-    from alignvec.serve.run import bind, require_loopback
+    from alignvec.serve.address import bind, require_loopback
 
     require_loopback(host, policy)
     _check_engine(context_, engine)

@@ -34,10 +34,10 @@ def serve_vllm(
     """
     from alignvec.engines.vllm.prepare import make_plan, require_vllm
     from alignvec.errors import KnobError
+    from alignvec.serve.address import bind
     from alignvec.serve.api.knobs import served_name
     from alignvec.serve.goals import check_goals
     from alignvec.serve.policy.policy import load_policy
-    from alignvec.serve.run import bind
     from alignvec.serve.vllm.start import command, start
     from alignvec.steer.scale import scale_of
     from alignvec.steer.solved import read_settings, routing_mismatch

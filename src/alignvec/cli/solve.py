@@ -37,15 +37,21 @@ FEW = 10
 
 def solve(
     goal: Annotated[
-        list[str] | None, typer.Option("--goal", help="level of a domain, such as medical=expert; repeatable")
+        list[str] | None,
+        typer.Option("--goal", help="wanted level of a domain, such as medical=expert; repeatable, one a domain"),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="every combination of levels")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="solve for every combination of levels, instead of --goal")
+    ] = False,
     weight: Annotated[
         list[str] | None, typer.Option("--weight", help="how much a domain counts, such as medical=2; repeatable")
     ] = None,
     constraint: Annotated[
         list[str] | None,
-        typer.Option("--constraint", help="bound to keep, such as perplexity<=1.1 or medical=expert<=0.2; repeatable"),
+        typer.Option(
+            "--constraint",
+            help="bound to keep, such as perplexity<=1.1 (of the base's) or medical=expert<=0.2 (a rate); repeatable",
+        ),
     ] = None,
     by: Annotated[
         Literal["level", "preference"],
@@ -79,9 +85,10 @@ def solve(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Find the knobs that give every domain its wanted level, and say so where none do.
+    """Find the knobs that give every domain its wanted level.
 
-    All goals are solved from one set of measured settings. Killed, the same command with --out goes on where it was.
+    Says so where none do. All goals are solved from one set of measured settings. Killed, the same command with --out
+    goes on where it was.
     """
     from dataclasses import replace
 

@@ -54,9 +54,9 @@ def spillover(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure how far each knob changes every domain's preference rates, on held-out queries.
+    """Measure what each knob changes in every domain.
 
-    Killed, the same command with --out goes on where it was.
+    By preference rates, on held-out queries. Killed, the same command with --out goes on where it was.
     """
     from alignvec.data.load import levels_of, load_files, shipped_file
     from alignvec.errors import ConfigError

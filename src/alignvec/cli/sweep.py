@@ -34,9 +34,11 @@ def sweep(
     split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "test",
     limit: LimitOption = None,
     generate: Annotated[
-        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default all")
+        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default: all; 0: none")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="folder for JSON, CSV, replies and plot")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder for JSON, CSV, replies, plot and the journal")
+    ] = None,
     card: Annotated[bool, typer.Option("--card", help="keep the curve in the vector's card")] = False,
     model: ModelOption = "demo",
     temperature: TemperatureOption = 0.7,
@@ -47,7 +49,10 @@ def sweep(
     allow_other_base: OtherBaseOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure preference rates, margins and level rates of a knob over λ, on held-out queries."""
+    """Measure one knob over λ, on held-out queries.
+
+    Preference rates and margins of the reference replies, and level rates of generated ones.
+    """
     from alignvec.data.load import load_rows, shipped_file
     from alignvec.errors import ConfigError
     from alignvec.evaluate.judge import judge_for

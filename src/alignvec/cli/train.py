@@ -15,24 +15,36 @@ def train(
     data: Annotated[Path | None, typer.Option("--data", help="another data file than the recipe's")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="train on the first N rows only")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="another seed than the recipe's")] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="another number of passes")] = None,
+    epochs: Annotated[
+        float | None, typer.Option("--epochs", help="another number of passes over the rows than the recipe's")
+    ] = None,
     loss: Annotated[
-        Literal["sigmoid", "ipo", "sft"] | None, typer.Option("--loss", help="preference loss; sft: none")
+        Literal["sigmoid", "ipo", "sft"] | None,
+        typer.Option(
+            "--loss", help="preference loss instead of the recipe's; sft: none, likelihood of the chosen reply alone"
+        ),
     ] = None,
-    sft_weight: Annotated[float | None, typer.Option("--sft-weight", help="0: preference loss alone")] = None,
+    sft_weight: Annotated[
+        float | None,
+        typer.Option("--sft-weight", help="weight of the likelihood term beside the preference loss; 0: none"),
+    ] = None,
     form: Annotated[
-        Literal["hinged", "two-sided", "one-sided"] | None, typer.Option("--form", help="how the runs are combined")
+        Literal["hinged", "two-sided", "one-sided"] | None,
+        typer.Option("--form", help="how the two runs become one vector; one-sided trains one run only"),
     ] = None,
-    full: Annotated[bool | None, typer.Option("--full/--lora", help="train all weights, or low-rank factors")] = None,
+    full: Annotated[
+        bool | None, typer.Option("--full/--lora", help="train all weights, or low-rank factors; default: the recipe's")
+    ] = None,
     storage: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None, typer.Option("--storage", help="dtype of the stored vector")
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option("--storage", help="dtype of the stored vector; default: as trained"),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train the sides of a vector with DPO, subtract the base, and save the vector to OUT/vector.
+    """Train a vector from preference data, by a recipe.
 
-    Killed at any point, the same command goes on from the last checkpoint. How much memory it will take is estimated
-    first.
+    The sides are trained with DPO, the base is subtracted, and the vector saved to OUT/vector. Killed at any point, the
+    same command goes on from the last checkpoint. How much memory it will take is estimated first.
     """
     from alignvec.train.config import load_recipe
 
@@ -51,7 +63,7 @@ def train(
     import torch
 
     from alignvec.errors import ModelError
-    from alignvec.models import resolve
+    from alignvec.models import DEMO, resolve
     from alignvec.train.memory import recipe_memory
     from alignvec.train.vector import train_vector
 
@@ -73,4 +85,5 @@ def train(
             }
         )
     else:
-        typer.echo(f"vector: {folder}\ntry it: alignvec ask '...' --vectors {folder} --knob {config.name}=1")
+        other = "" if config.base == DEMO else f" --model {config.base}"
+        typer.echo(f"vector: {folder}\ntry it: alignvec ask '...'{other} --vectors {folder} --knob {config.name}=1")

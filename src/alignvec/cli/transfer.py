@@ -33,7 +33,7 @@ def transfer(
     split: Annotated[Split, typer.Option("--split", help="train, validation or test")] = "test",
     limit: LimitOption = None,
     generate: Annotated[
-        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default all")
+        int | None, typer.Option("--generate", min=0, help="reply to the first N queries only; default: all; 0: none")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder for JSON, plot and the journal")] = None,
     temperature: TemperatureOption = 0.7,
@@ -43,8 +43,9 @@ def transfer(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Turn a vector of this stage and one of another over λ, and tell the share of the effect that is kept.
+    """Measure what a vector of another stage still does here.
 
+    A vector of this stage and its like from another are turned over λ; tells the share of the effect that is kept.
     Killed, the same command with --out goes on where it was.
     """
     from alignvec import models

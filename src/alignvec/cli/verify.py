@@ -15,7 +15,10 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a vector's card, files, hashes, values and factors, and whether it fits its base."""
+    """Check a vector's files, and whether it fits its base.
+
+    Reads the card, every hash, every value and factor; the exit code is 2 if anything is wrong.
+    """
     from alignvec.errors import VectorError
     from alignvec.vectors.verify import verify as run
 

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from alignvec.data.languages import LANGUAGES
 from alignvec.data.schema import Text
 from alignvec.errors import DataError
+from alignvec.shipped import ROOT
 
-DOMAINS = Path(__file__).resolve().parents[3] / "recipes" / "domains"
+DOMAINS = ROOT / "recipes" / "domains"
 """Folder of the domain files that come with the project."""
 
 _COMPLAINTS = {

@@ -10,8 +10,9 @@ from alignvec.data.lines import parse_line
 from alignvec.data.safety import DOMAIN, SAFETY, SafetyRow, is_safety
 from alignvec.data.schema import LEVELS, PreferenceRow
 from alignvec.errors import DataError
+from alignvec.shipped import ROOT
 
-SHIPPED = Path(__file__).resolve().parents[3] / "data" / "levels"
+SHIPPED = ROOT / "data" / "levels"
 """Folder of the preference data that comes with the project."""
 
 

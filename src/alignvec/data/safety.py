@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alignvec.data.lines import numbered_lines, parse_line
 from alignvec.data.schema import PreferenceRow, Split, Text
 from alignvec.errors import DataError
+from alignvec.shipped import ROOT
 
-SAFETY = Path(__file__).resolve().parents[3] / "data" / "safety" / "safety.jsonl"
+SAFETY = ROOT / "data" / "safety" / "safety.jsonl"
 """File of the rows that come with the project."""
 LEVELS = ("unsafe", "safe")
 """Levels of a safety row, lowest first."""
@@ -38,6 +39,12 @@ class SafetyRow(BaseModel):
     """A query that is harmful, or only looks so.
 
     Attributes:
+        id: unique in its file.
+        split: what the row is used for.
+        kind: whether the request is harmful, or only looks so.
+        topic: what it is about.
+        query: what is asked.
+        responses: the two replies.
         persona: who asks, the unit of intervals and splits; default: everyone asks once.
     """
 

@@ -30,7 +30,13 @@ class PersonaSource(BaseModel):
 
 
 class Sampling(BaseModel):
-    """Sampling settings that the teacher was asked to use."""
+    """Sampling settings that the teacher was asked to use.
+
+    Attributes:
+        temperature: of the replies.
+        top_p: share of the probability that is sampled from.
+        max_tokens: longest reply.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +46,14 @@ class Sampling(BaseModel):
 
 
 class Prompts(BaseModel):
-    """Prompt of each step, as name/version#hash of its text; a step that was not run has none."""
+    """Prompt of each step, as name/version#hash of its text; a step that was not run has none.
+
+    Attributes:
+        persona: that invented the persona.
+        query: that asked for the query.
+        reply: that asked for the replies.
+        judge: that checked their levels.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,6 +93,16 @@ class PreferenceRow(BaseModel):
     """A persona's query and the reference replies to it, one per level.
 
     Rows of one persona always share a split, so a model is never tested on a persona it was trained on.
+
+    Attributes:
+        id: unique in its file.
+        split: what the row is used for.
+        domain: what the query is about.
+        topic: a part of the domain.
+        persona: who asks, in a sentence.
+        query: what is asked.
+        responses: level to reply, two levels or more; the order of the levels is not this mapping's but the domain's.
+        provenance: how the row was made; null if nobody knows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -23,9 +23,10 @@ from alignvec.reproduce.stage import (
     run_stage,
 )
 from alignvec.reproduce.stages import STAGES
+from alignvec.shipped import ROOT
 from alignvec.vectors.strict import Strict
 
-SHIPPED = Path(__file__).resolve().parents[3] / "docs" / "results" / "data"
+SHIPPED = ROOT / "docs" / "results" / "data"
 """Results that come with the project, from which another machine goes on."""
 SCALE = "scale.json"
 

@@ -6,10 +6,11 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from alignvec.errors import ConfigError
+from alignvec.shipped import ROOT
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.strict import Strict
 
-SCALES = Path(__file__).resolve().parents[3] / "recipes" / "reproduce"
+SCALES = ROOT / "recipes" / "reproduce"
 """Folder of the scales that come with the project."""
 RECIPES = SCALES.parent
 PLACES = {"vectors", "router", "goals", "solved", "recipes"}

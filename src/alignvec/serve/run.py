@@ -1,4 +1,4 @@
-"""The server's process: its address, its start, and an end that lets running replies finish."""
+"""The server's process: its start, and an end that lets running replies finish."""
 
 import asyncio
 import os
@@ -7,13 +7,10 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from alignvec.errors import ConfigError
-from alignvec.serve.address import is_loopback
 from alignvec.serve.app import create_app
 from alignvec.serve.service import Service
 
@@ -22,44 +19,12 @@ POLL = 0.1
 KEEP_ALIVE = 30
 
 
-def require_loopback(host: str, policy: Path | None) -> None:
-    """Check that a server without a policy is reached from this machine only.
-
-    Raises:
-        ConfigError: if it would be reached from others.
-    """
-    if policy is None and not is_loopback(host):
-        raise ConfigError(
-            f"without a policy everything is allowed, so the server binds to loopback only, not to {host}; "
-            "give --policy, or leave out --host"
-        )
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket of this address: a taken port is told before a model is loaded.
-
-    Raises:
-        ConfigError: if the address is taken or not this machine's.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        # Two sockets may be bound with SO_REUSEADDR as long as neither listens: only listening says who is first.
-        bound.listen(0)
-    except (OSError, OverflowError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot serve at {host} port {port}: {cause}; choose another --port or --host") from None
-    return bound
-
-
 def serve(service: Service, bound: socket.socket, *, drain: float, ready: str) -> None:
     """Serve until SIGTERM or SIGINT, then let running replies finish.
 
     Args:
         service: its engine is started, and stopped at the end.
-        bound: see `bind`.
+        bound: see `address.bind`.
         drain: seconds that running replies get.
         ready: what is said on stderr, after the address, when the server listens.
     """

@@ -10,22 +10,19 @@ Asked: TypeAlias = Mapping[str, float | str]
 
 
 class Setting(BaseModel):
-    """The `alignment` field of a reply.
+    """The `alignment` field of a reply: what was asked for, and what is applied."""
 
-    Attributes:
-        requested: what the request asked for, after precedence, as written.
-        applied: coefficient λ of every vector that is turned; with a router, after it.
-        clamped: vectors whose coefficient was cut to the usable range, with that range.
-        forced: vectors that the key's policy sets, whatever was asked for.
-        routed: with a router, how likely the prompt is each domain's business.
-        vectors: the set of vectors that the knobs were read against (the engine's `LoadedVectors`); not echoed.
-    """
-
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     requested: dict[str, float | str] = Field(default_factory=dict)
+    """What the request asked for, after precedence, as written."""
     applied: dict[str, float] = Field(default_factory=dict)
+    """Coefficient λ of every vector that is turned; with a router, after it."""
     clamped: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Vectors whose coefficient was cut to the usable range, with that range."""
     forced: dict[str, float] = Field(default_factory=dict)
+    """Vectors that the key's policy sets, whatever was asked for."""
     routed: dict[str, float] = Field(default_factory=dict)
+    """With a router, how likely the prompt is each domain's business."""
     vectors: Any = Field(default=None, exclude=True, repr=False)
+    """The set of vectors that the knobs were read against (the engine's `LoadedVectors`); not echoed."""

@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from alignvec.data.lines import numbered_lines, parse_line
 from alignvec.errors import DataError
 from alignvec.models import BaseModel
+from alignvec.shipped import ROOT
 from alignvec.steer.router import Array, Router, RouterCard, acting, joined_layers, layer_features, sigmoid
 from alignvec.vectors.fingerprint import fingerprint
 
@@ -25,7 +26,7 @@ FOUND = 0.5
 TOGETHER = 4
 """Layers whose averages are also tried one after the other."""
 
-SHIPPED = Path(__file__).resolve().parents[3] / "data" / "routing"
+SHIPPED = ROOT / "data" / "routing"
 """Folder of prompts outside all domains, of short ones, and of those in several."""
 FURTHER = tuple(SHIPPED / f"{name}.jsonl" for name in ("outside", "short", "several"))
 """Prompts that a router is trained on beside the domains' queries."""

@@ -41,8 +41,8 @@ def parse_knobs(
             knobs[name] = (scales or {}).get(name, Scale(name)).coefficient(value)
         return knobs
     for part in text.split(","):
-        name, equals, value = (x.strip() for x in part.partition("="))
-        if not name or not equals or not value:
+        name, _, value = (x.strip() for x in part.partition("="))
+        if not name or not value:
             raise KnobError(f"cannot read knob {part.strip()!r}; write it like medical=0.5")
         if name in knobs:
             raise KnobError(f"knob {name!r} is given twice in {text!r}; give it once")

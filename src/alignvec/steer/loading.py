@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignvec.shipped import ROOT
+
 if TYPE_CHECKING:
     from alignvec.steer.model import KnobbedModel
     from alignvec.steer.scale import Scale
 
-VECTORS = Path(__file__).resolve().parents[3] / "vectors"
+VECTORS = ROOT / "vectors"
 """Folder of the vectors that come with the project."""
 
 

@@ -97,7 +97,7 @@ class Router:
 
 def sigmoid(values: Array) -> Array:
     """Probabilities of log-odds, without overflow."""
-    found: Array = 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
+    found: Array = 1.0 / (1.0 + np.exp(-np.maximum(values, -60.0)))
     return found
 
 
@@ -136,8 +136,8 @@ def layer_features(base: BaseModel, prompts: Sequence[str], layers: Sequence[int
                 input_ids=ids.to(base.device), attention_mask=mask.to(base.device), output_hidden_states=True
             ).hidden_states
         for place, layer in enumerate(layers):
-            shown = mask.unsqueeze(-1).to(states[layer])
-            pooled = (states[layer] * shown).sum(dim=1) / shown.sum(dim=1)
+            shown = mask.unsqueeze(-1).to(states[layer].device)
+            pooled = (states[layer].float() * shown).sum(dim=1) / shown.sum(dim=1)  # bfloat16 would round the sums
             found[place, rows] = pooled.double().cpu().numpy()
     return found
 

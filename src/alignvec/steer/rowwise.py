@@ -138,7 +138,7 @@ def _hook(gate: torch.Tensor, change: _Change, positions: bool) -> Any:
 def _packed_hook(gate: torch.Tensor, seen: torch.Tensor | None, change: _Change) -> Any:
     def add_change(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
         column = seen if seen is not None and output.shape[1] == len(seen) else gate
-        return output + change(*inputs, **named) * column.to(output).view(1, -1, *[1] * (output.ndim - 2))
+        return output + change(*inputs, **named) * column.to(output).view(-1, *[1] * (output.ndim - 2))
 
     return add_change
 

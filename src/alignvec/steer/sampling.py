@@ -121,4 +121,4 @@ class _GumbelNoise:
 
 
 def _row_seed(seed: int, key: Sequence[int]) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {list(key)}".encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed} {list(key)}".encode()).digest()[:7])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isfinite
 
 from alignvec.errors import KnobError
@@ -62,7 +63,7 @@ class Scale:
             )
         if not share:
             return 0.0
-        for (left, low), (right, high) in zip(self.curve, self.curve[1:], strict=False):
+        for (left, low), (right, high) in pairwise(self.curve):
             if share <= high and high > low:
                 return round(left + (right - left) * (share - low) / (high - low), 6)
         return self.curve[-1][0]
@@ -96,7 +97,7 @@ def _curve(rates: Sequence[tuple[float, float]], end: float) -> Sequence[tuple[f
         (point for point in rates if min(0.0, end) <= point[0] <= max(0.0, end)), key=lambda point: abs(point[0])
     )
     straight = ((0.0, 0.0), (end, 1.0))
-    if len(points) < 2 or points[0][0] != 0.0 or points[-1][0] != end:
+    if not points or points[0][0] != 0.0 or points[-1][0] != end:
         return straight
     highest, rising = points[0][1], []
     for coefficient, rate in points:

@@ -122,8 +122,7 @@ class StackedLayers:
             deltas = [(i, d) for i, d in found if isinstance(d, LowRankDelta)]
             like = layer.weight
             a += [d.a.to(like) for _, d in deltas]
-            out = layer.weight.shape[0]
-            b.append(torch.cat([d.b.to(like) for _, d in deltas] or [like.new_zeros((out, 0))], dim=1).T.contiguous())
+            b.append(torch.cat([d.b.to(like) for _, d in deltas] or [like.new_zeros((0, 0))], dim=1).T.contiguous())
             columns += [i for i, d in deltas for _ in range(d.rank)]
         return _Stack(torch.cat(a), b, tuple(columns))
 

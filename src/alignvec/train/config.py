@@ -39,11 +39,15 @@ class TrainConfig(BaseModel):
         sft_weight: weight of the negative log-likelihood per token of the chosen replies; 0 for preference loss alone.
         full: train all weights instead of low-rank factors.
         rank: rank of the factors (their scale is 1: alpha equals rank).
+        learning_rate: highest learning rate; it falls with a cosine after the warm-up.
+        warmup_share: share of the optimiser steps in which it rises.
+        epochs: passes over the rows.
         batch_size: queries a micro-batch; each brings its reply at every level.
         accumulate: micro-batches an optimiser step.
         dtype: of the base weights while training; factors are float32 always.
         max_length: most tokens a query with one reply may have.
         checkpoint_steps: optimiser steps between checkpoints.
+        seed: of the order of rows and the first values of the factors.
         licence: of the vector.
     """
 

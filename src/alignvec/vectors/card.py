@@ -119,15 +119,23 @@ class Card(Strict):
     """Everything about a vector but its tensors; stored as `card.json`.
 
     Attributes:
+        format_version: of this file; a reader that does not know it refuses the vector.
         name: the knob's name.
+        domain: what the vector is about; data, judges and routers go by it.
+        levels: of the domain, from the one that says least to the one that says most.
         form: `single` (one set of deltas, any sign), or `hinged` (one set for λ > 0, another for λ < 0).
         method: how the deltas came about: one-sided, two-sided, hinged, extracted.
+        base: the model that the deltas belong to.
         settings: recommended coefficient of each level.
         recipe: resolved training recipe, with the seed.
+        versions: of the packages that made the vector.
+        measured: the λ curve that `alignvec sweep --card` measured.
         calibration: from λ to behaviour, with the usable range; what knobs are read by, if it is there.
         spillover: what the knob changes in every domain.
         source: of a difference of two checkpoints, how much their dtype hides.
         error: measured error of a lossy form (compression, storage dtype), by name.
+        licence: of the vector.
+        notes: anything else, for people.
         files: sha256 of each tensor file in the folder.
         tensors: for a file that is streamed, the xxh3 hash of each tensor's bytes.
     """

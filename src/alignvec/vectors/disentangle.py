@@ -81,7 +81,7 @@ def mixing(products: torch.Tensor, strength: float, by: Direction) -> torch.Tens
         shared = torch.outer(top, top)
     else:
         total = products.sum()
-        shares = products.sum(dim=1) / total if total > 0 else torch.zeros(count, dtype=torch.float64)
+        shares = products.sum(dim=1) / total if total > 0 else products.new_zeros(count)
         shared = shares[:, None].expand(count, count)
     return torch.eye(count, dtype=torch.float64) - strength * shared
 

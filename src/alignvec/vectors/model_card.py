@@ -101,7 +101,7 @@ print(knobbed.generate(["A question"], {{"{card.name}": {setting:g}}}, Sampling(
     rest = f" `{DENSE}` holds deltas that PEFT does not read." if any(DENSE in name for name in card.files) else ""
     more, base = "", f'"{model}"'
     if card.base.name == DEMO:  # the hub's own weights are not those of the 4-bit file
-        more, base = "\nfrom alignvec.demo_model import ensure_demo_model", "ensure_demo_model()"
+        more, base = "\nfrom alignvec.demo_model import ensure_demo_model\n", "ensure_demo_model()"
     return f"""{text}
 
 The low-rank part is a PEFT adapter of scale 1{sides}.{rest}

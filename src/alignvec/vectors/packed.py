@@ -39,10 +39,10 @@ class SparseDelta(Delta):
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Rows with their zeros, in float32."""
-        ends = self.counts.to(torch.int64).cumsum(0)
+        ends = self.counts.cumsum(0)
         begin = int(ends[start - 1]) if start else 0
         end = int(ends[stop - 1]) if stop else 0
-        rows = torch.repeat_interleave(torch.arange(stop - start), self.counts[start:stop].to(torch.int64))
+        rows = torch.repeat_interleave(self.counts[start:stop].to(torch.int64))
         found = torch.zeros(stop - start, self.shape[1:].numel())
         found[rows, self.columns[begin:end].to(torch.int64)] = self.values[begin:end].float()
         return found.view(stop - start, *self.size[1:])

@@ -30,7 +30,11 @@ def agreement(
     seed: Annotated[int, typer.Option("--seed", min=0, help="seed of the bootstrap")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure agreement of raters: kappa with intervals, confusion tables, flags, and the replies in dispute."""
+    """Measure how far raters of replies agree.
+
+    Kappa with intervals, confusion tables, flags, and the replies in dispute; with each other and with the intended
+    level.
+    """
     from alignvec.data.load import load_rows
     from alignvec.data.review.agreement import load_all, report
     from alignvec.files import write_text

@@ -78,9 +78,10 @@ def build(
     estimate: EstimateOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Personas, queries and replies at every level, checked, split and described, into OUT.
+    """Build preference data with a teacher model.
 
-    Every answer of the teacher is kept: stopped or killed, the same command goes on and asks for none of them again.
+    Personas, queries and replies at every level, checked, split and described, into OUT. Every answer of the teacher is
+    kept: stopped or killed, the same command goes on and asks for none of them again.
     """
     _run(("personas", "queries", "rows"), locals())
 
@@ -102,17 +103,18 @@ _PERSONAS = {"personas", "personas_from", "persona_hub"}
 _JUDGE = {"judge_model", "judge_url", "judge_key_variable", "no_judge", "temperature", "max_tokens"}
 personas = _step(
     "personas",
-    "Personas alone, into OUT/personas.jsonl: invented over the domain's grid, or chosen from a file or PersonaHub.",
+    "Build personas alone, into OUT/personas.jsonl.\n\n"
+    "Invented over the domain's grid, or chosen from a file or PersonaHub.",
     without={"queries_per_persona", *_JUDGE},
 )
 queries = _step(
     "queries",
-    "Queries of the personas in OUT/personas.jsonl, into OUT/queries.jsonl.",
+    "Build queries alone, into OUT/queries.jsonl.\n\nOf the personas in OUT/personas.jsonl.",
     without={*_PERSONAS, *_JUDGE},
 )
 replies = _step(
     "rows",
-    "Replies at every level to the queries in OUT/queries.jsonl, into OUT/rows.jsonl and OUT/dataset.",
+    "Build replies alone, into OUT/rows.jsonl and OUT/dataset.\n\nAt every level, to the queries in OUT/queries.jsonl.",
     without={"queries_per_persona", *_PERSONAS},
 )
 

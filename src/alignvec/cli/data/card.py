@@ -20,7 +20,10 @@ def card(
     language: Annotated[str, typer.Option("--language", help="ISO 639-1 code of the texts")] = "en",
     json: JsonOption = False,
 ) -> None:
-    """Write a folder with rows, Parquet, statistics, pictures and a dataset card that Hugging Face reads."""
+    """Write rows as a data set to publish.
+
+    A folder with rows, Parquet, statistics, pictures and a dataset card that Hugging Face reads.
+    """
     from alignvec.data.publish.card import load_report, write_dataset_folder
 
     found = write_dataset_folder(

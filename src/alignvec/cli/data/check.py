@@ -22,7 +22,10 @@ def check(
     limit: LimitOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Count what the quality gates find in preference data: a report, so the exit code is 0 whatever they find."""
+    """Count what the quality gates find in preference data.
+
+    It is a report: the exit code is 0 whatever they find.
+    """
     from alignvec.data.gates.check import check_rows
 
     with progress() as advance:

@@ -25,7 +25,10 @@ def review_export(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Write replies as review tasks for another tool, blind and shuffled."""
+    """Write replies as blind review tasks for another tool.
+
+    They are shuffled, and say nothing of the intended level.
+    """
     from alignvec.data.load import load_rows
     from alignvec.data.review.definitions import definition_lines, definitions
 
@@ -57,7 +60,10 @@ def review_import(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Turn another tool's annotations into a ratings file; of several by one rater on a reply the last counts."""
+    """Turn another tool's annotations into a ratings file.
+
+    Of several ratings of a reply by one rater the last counts.
+    """
     from alignvec.data.load import load_rows
     from alignvec.data.review.ratings import ratings_text
     from alignvec.errors import DataError

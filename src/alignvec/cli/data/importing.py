@@ -36,7 +36,10 @@ def import_(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Turn (prompt, chosen, rejected) records into rows with the levels `rejected` and `chosen`."""
+    """Turn (prompt, chosen, rejected) records into rows.
+
+    The rows have the levels `rejected` and `chosen`.
+    """
     from alignvec.data.foreign.formats import Reading
     from alignvec.data.preference_sets import import_pairs
     from alignvec.errors import ConfigError

@@ -38,7 +38,10 @@ def review(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="do not open the page in a browser")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Judge replies on a local web page, blind and one at a time; Ctrl+C ends it, the same command goes on."""
+    """Judge replies on a local web page, blind, one at a time.
+
+    Ctrl+C ends it; the same command goes on.
+    """
     from alignvec.data.load import load_rows
     from alignvec.data.review.definitions import definitions
     from alignvec.data.review.queue import ReviewQueue

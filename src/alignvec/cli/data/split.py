@@ -15,7 +15,10 @@ def split(
     salt: Annotated[str, typer.Option("--salt", help="another one deals the personas anew")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Give every row the split of its persona: a stable hash, so that new rows never move old ones."""
+    """Give every row the split of its persona.
+
+    Splits follow from a stable hash, so that new rows never move old ones.
+    """
     from alignvec.data.publish.split import assign_splits, parse_ratios
 
     counts = assign_splits(rows, out, ratios=parse_ratios(ratios), salt=salt)

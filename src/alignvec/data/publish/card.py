@@ -58,6 +58,8 @@ def write_dataset_folder(
             that is not of such a folder.
         StorageError: if the folder cannot be written.
     """
+    import pyarrow.parquet  # noqa: F401  if it is not installed, that is told before the work
+
     require_free(out)
     measured = measure(read_rows(rows_file), language=language)
     result = statistics(measured)

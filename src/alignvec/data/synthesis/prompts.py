@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alignvec.data.schema import Text
 from alignvec.errors import DataError
+from alignvec.shipped import ROOT
 
-PROMPTS = Path(__file__).resolve().parents[4] / "recipes" / "prompts"
+PROMPTS = ROOT / "recipes" / "prompts"
 """Folder of the prompts that come with the project."""
 
 Step = Literal["persona", "query", "reply", "judge"]

@@ -56,6 +56,7 @@ class Manifest(BaseModel):
     """What an exported folder holds.
 
     Attributes:
+        format_version: of this file; a reader that does not know it refuses the folder.
         base: name of the base model.
         base_fingerprint: its fingerprint.
         adapters: in the order of their ids.

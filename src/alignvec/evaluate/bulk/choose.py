@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from alignvec.data.teacher.batched import BatchedTeacher, BatchEngine, InProcess
-from alignvec.data.teacher.client import Teacher
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.errors import ConfigError, KnobError
 from alignvec.evaluate.bulk.endpoint import Served, ask_what_is_served, echo_check, named_model
@@ -107,6 +106,8 @@ def chosen(
 
 
 def _behind_an_endpoint(choice: Choice) -> tuple[AnsweredBy, dict[str, Scale], Opened]:
+    from alignvec.data.teacher.client import Teacher
+
     if not choice.endpoint_url:
         raise ConfigError("--engine openai needs --endpoint-url, such as http://127.0.0.1:8000")
     if given := [name for name in OF_THIS_PROCESS if getattr(choice, name) is not None]:

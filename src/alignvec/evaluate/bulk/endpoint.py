@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
-
 from alignvec.data.teacher.completion import Completion
 from alignvec.data.teacher.endpoint import Endpoint
 from alignvec.data.teacher.request import Request
@@ -48,6 +46,8 @@ def ask_what_is_served(endpoint: Endpoint) -> Served:
         ConfigError: if its URL is none.
         TeacherError: if it cannot be reached, refuses the key, or answers with something else.
     """
+    import httpx2
+
     url = f"{endpoint.base_url}/alignment"
     shown = f"{endpoint.shown}/alignment"
     try:

@@ -79,7 +79,12 @@ class Plan(Strict):
 
 
 class Manifest(Strict):
-    """The file `run.json`: the plan, and where it was begun."""
+    """The file `run.json`: the plan, and where it was begun.
+
+    Attributes:
+        plan: everything that decides what the replies will be.
+        provenance: how and where the run was begun.
+    """
 
     plan: Plan
     provenance: Provenance

@@ -22,6 +22,9 @@ class Prompt(Strict):
         domain: level rates are told by domain.
         persona: who asks; queries of one persona are resampled together. None: everybody asks once.
         split: of preference data.
+        topic: not used.
+        responses: not used.
+        provenance: not used.
     """
 
     id: Text

@@ -16,8 +16,9 @@ from alignvec.models import DEMO
 from alignvec.reproduce.material import level_judge
 from alignvec.reproduce.place import Place
 from alignvec.reproduce.stage import Figure, Section, Stage
+from alignvec.shipped import ROOT
 
-LABELS = Path(__file__).resolve().parents[4] / "docs" / "results" / "blind_labels.jsonl"
+LABELS = ROOT / "docs" / "results" / "blind_labels.jsonl"
 """Labels by reading of replies of the demo model."""
 
 

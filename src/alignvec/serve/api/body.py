@@ -51,21 +51,32 @@ def _without_neutral(value: Any, neutral: Mapping[str, tuple[Any, ...]], harmles
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class TextPart(_Body):
     """Text of a message."""
 
     type: Literal["text"]
+    """The only kind of part there is."""
     text: str
+    """The text; parts are joined as they are."""
 
 
 class Message(_Body):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
+    """Who speaks."""
     content: str | list[TextPart]
+    """What is said."""
 
     @model_validator(mode="before")
     @classmethod
@@ -82,31 +93,40 @@ class StreamOptions(_Body):
     """What a stream holds besides the reply."""
 
     include_usage: bool = False
+    """A chunk with the counts of tokens before the end."""
     include_obfuscation: Literal[False] = False
+    """Only false: nothing is padded here."""
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Body(_Body):
-    """What both endpoints share.
-
-    Attributes:
-        alignment: knobs, as λ, level or percentage by vector name.
-        repetition_penalty: an extension; see `Sampling`.
-    """
+    """What both endpoints share."""
 
     model: str = Field(max_length=10_000)
-    max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
-    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    repetition_penalty: float | None = Field(default=None, ge=1, le=10)
+    """Name of the model, as in /v1/models; knobs may follow after a colon, such as `demo:medical=expert,legal=-0.5`."""
     alignment: dict[str, float | str] | None = None
+    """Knobs: vector name to λ (0.5), level (`expert`) or percentage (`80%`); or `goal` to a solved goal's name. An
+    extension of OpenAI's API."""
+    max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Longest reply in tokens; left out: what fits the context and the key's limit."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Left out: 1; 0 is greedy."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Sample from the likeliest tokens that hold this share of the probability; left out: 1."""
+    repetition_penalty: float | None = Field(default=None, ge=1, le=10)
+    """Lowers tokens that the reply has already; left out: 1, not at all. An extension of OpenAI's API."""
+    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
+    """Number of replies to each prompt; left out: 1."""
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    """The same seed, prompt and settings give the same reply; left out: another each time."""
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    """Texts that end a reply; they are no part of it."""
+    stream: bool | None = None
+    """Send the reply piece by piece, as server-sent events."""
+    stream_options: StreamOptions | None = None
+    """What a stream holds besides the reply."""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,10 +154,25 @@ class Body(_Body):
 class ChatBody(Body):
     """Body of /v1/chat/completions."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "demo",
+                "messages": [{"role": "user", "content": "I cannot sleep."}],
+                "alignment": {"medical": "expert", "legal": -0.5},
+                "max_tokens": 40,
+            }
+        }
+    )
+
     messages: list[Message] = Field(min_length=1, max_length=2000)
+    """The conversation so far."""
     max_completion_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
+    """The same as `max_tokens`, by its newer name."""
     logprobs: bool | None = None
+    """Tell the log-probability of each token."""
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    """With `logprobs`: of so many of the likeliest tokens too."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ChatBody":
@@ -159,10 +194,23 @@ Token = Annotated[int, Field(ge=0)]
 class CompletionBody(Body):
     """Body of /v1/completions."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "demo:medical=expert",
+                "prompt": "To sleep well,",
+                "max_tokens": 40,
+                "temperature": 0,
+            }
+        }
+    )
+
     prompt: (
         str
         | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
         | Annotated[list[Token], Field(min_length=1)]
         | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
     )
+    """One text or several, as text or as token ids; with a router, one."""
     logprobs: int | None = Field(default=None, ge=0, le=5)
+    """Tell the log-probability of each token, and of so many of the likeliest."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -17,10 +17,17 @@ from alignvec.serve.errors import BadRequestError, as_served
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     message: str
+    """What, why, and what to do next, for people."""
     type: str
+    """Kind of error: `invalid_request_error`, `authentication_error`, `permission_error`, `rate_limit_error`,
+    `server_error`."""
     param: str | None
+    """Field of the request that is wrong, if it is one."""
     code: str | None
+    """Which error, for programs, such as `model_not_found`."""
 
 
 class ErrorBody(BaseModel):
@@ -29,9 +36,23 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+CAUSES: Final[dict[int, str]] = {
+    400: "the request cannot be read, asks for what is not there, or does not fit the context",
+    401: "no API key, or one that is not known",
+    403: "the key may not do that; without a policy: the request does not name this machine",
+    404: "no such model, or no such endpoint",
+    405: "the endpoint has other methods",
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    429: "the queue is full, or the key has used up its requests per minute; `Retry-After` says when to try again",
+    500: "the server is at fault",
+    503: "the server is starting or ending, or the batch failed",
+    504: "the request took longer than the server gives it",
+}
+"""What each status of an error means."""
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": "error in OpenAI's shape", "model": ErrorBody}
-    for status in (400, 401, 403, 404, 413, 422, 429, 503, 504)
+    **{status: {"description": cause, "model": ErrorBody} for status, cause in CAUSES.items()},
+    "default": {"description": "any other error", "model": ErrorBody},  # else FastAPI tells of its own 422
 }
 
 

@@ -16,6 +16,7 @@ from alignvec.serve.api.body import MOST_CHOICES, Body, ChatBody, CompletionBody
 from alignvec.serve.api.connection import while_connected
 from alignvec.serve.api.errors import ERRORS
 from alignvec.serve.api.knobs import HEADER, header_knobs, model_knobs
+from alignvec.serve.api.schema import KEY, KNOBS_HEADER, ChatChunk, ChatReply, CompletionReply, answered
 from alignvec.serve.api.shapes import ChatShape, CompletionShape, Shape
 from alignvec.serve.ask import GONE, Ask, Piece
 from alignvec.serve.errors import BadRequestError, ServeError
@@ -33,11 +34,11 @@ SEEDS = 2**31
 
 def replies_router(service: Service) -> APIRouter:
     """Routes of chats and completions."""
-    router = APIRouter(prefix="/v1", responses=ERRORS)
+    router = APIRouter(prefix="/v1", responses=ERRORS, dependencies=[KEY], tags=["replies"])
     tokenizer = service.engine.base.tokenizer
     known = min(len(tokenizer), service.engine.base.model.get_input_embeddings().num_embeddings)
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", responses=answered(ChatReply, ChatChunk), openapi_extra=KNOBS_HEADER)
     async def chat(request: Request, body: ChatBody) -> Response:
         """Reply to a conversation."""
         turns = [{"role": message.role, "content": message.text} for message in body.messages]
@@ -49,7 +50,7 @@ def replies_router(service: Service) -> APIRouter:
 
         return await answer(request, body, prompts, logprobs, ChatShape)
 
-    @router.post("/completions")
+    @router.post("/completions", responses=answered(CompletionReply, CompletionReply), openapi_extra=KNOBS_HEADER)
     async def completions(request: Request, body: CompletionBody) -> Response:
         """Go on with a text, or with several."""
 

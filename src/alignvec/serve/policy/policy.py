@@ -20,13 +20,22 @@ ANONYMOUS = "anonymous"
 
 
 class Key(Rules):
-    """The rules of one API key, which is known by its hash."""
+    """The rules of one API key, which is known by its hash.
+
+    Attributes:
+        hash: sha256 of the key, as `alignvec key` prints it.
+    """
 
     hash: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$", repr=False, exclude=True)]
 
 
 class PolicyFile(Part):
-    """What `policy.yaml` holds."""
+    """What `policy.yaml` holds.
+
+    Attributes:
+        keys: what each API key may do.
+        anonymous: what requests without a key may do; left out, they are refused.
+    """
 
     keys: tuple[Key, ...] = ()
     anonymous: Grant | None = None

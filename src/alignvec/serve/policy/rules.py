@@ -81,9 +81,9 @@ class Grant(Part):
     """What a request may do.
 
     Attributes:
-        vectors: limits of the vectors that may be turned; None for every loaded vector in its usable range.
-        forced: positions of vectors that are set on every request.
-        requests_per_minute: None for no limit.
+        vectors: limits of the vectors that may be turned, by name; None for all, in their usable ranges.
+        forced: positions of vectors, by name, that are set on every request.
+        requests_per_minute: most requests in a minute; one for n replies counts n times. None for no limit.
         max_tokens: longest reply; None for what the context holds.
         admin: may reload vectors.
     """
@@ -147,7 +147,11 @@ class Grant(Part):
 
 
 class Rules(Grant):
-    """What the requests of one key may do; `name` stands for the key in the audit log."""
+    """What the requests of one key may do.
+
+    Attributes:
+        name: of the key, in the audit log.
+    """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
 

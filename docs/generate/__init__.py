@@ -1,0 +1,1 @@
+"""The generated parts of the reference: blocks of pages between comments, and the OpenAPI schema."""

@@ -1,0 +1,35 @@
+"""Which extra brings a package that is not installed, so that a command can tell it in one line."""
+
+import traceback
+from pathlib import Path
+
+from alignvec.errors import ConfigError
+
+EXTRAS = {
+    "train": ("datasets", "peft", "trl"),
+    "data": (
+        *("datasets", "datasketch", "gradio", "httpx2", "openai"),
+        *("phonenumbers", "py3langid", "pyarrow", "stdnum"),
+    ),
+    "serve": ("fastapi", "gradio", "httpx2", "limits", "prometheus_client", "starlette", "uvicorn"),
+    "eval": ("lm_eval", "peft"),
+    "solve": ("optuna",),
+    "vllm": ("fastapi", "limits", "starlette"),
+}
+"""Extra to the modules that the code imports from what it brings (`pyproject.toml`)."""
+HERE = Path(__file__).resolve().parent
+
+
+def missing_extra(error: ModuleNotFoundError) -> ConfigError | None:
+    """What to tell a user when an import has failed; None if no extra brings the module.
+
+    Several extras bring some modules. The one with the name of the room that wanted the module is told, else the first.
+    """
+    module = (error.name or "").partition(".")[0]
+    found = [extra for extra, modules in EXTRAS.items() if module in modules]
+    if not found:
+        return None
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    rooms = [file.relative_to(HERE).parts[0] for file in files if file.is_relative_to(HERE)]
+    extra = rooms[-1] if rooms and rooms[-1] in found else found[0]
+    return ConfigError(f"this needs {module}, which is not installed; pip install 'alignvec[{extra}]'")

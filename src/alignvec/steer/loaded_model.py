@@ -1,0 +1,167 @@
+"""A base model with its vectors, ready to be asked: what `alignvec.load` returns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+from alignvec import models
+from alignvec.errors import KnobError
+from alignvec.logprobs import encode_replies
+from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
+from alignvec.steer.loading import load_knobbed
+from alignvec.steer.model import KnobbedModel
+from alignvec.steer.routed import domain_probabilities, routed, router_for
+from alignvec.steer.router import Router
+from alignvec.steer.sampling import Sampling
+from alignvec.steer.scale import Scale, scale_of
+
+Setting: TypeAlias = str | Mapping[str, float | str]
+"""Knobs as a text (`medical=expert,legal=-0.3`, `@FILE#GOAL`, `base`), or λ, level or percentage by vector name."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling`, whose defaults hold for those that are left out."""
+
+    temperature: float
+    top_p: float
+    repetition_penalty: float
+    max_new_tokens: int
+    seed: int
+
+
+class LoadedModel:
+    """A model whose knobs are written as on the command line; every call may have settings of its own.
+
+    λ is taken as it is, also outside the range in which a vector was measured (`scales[name].usable`).
+
+    Attributes:
+        knobbed: the model underneath, for chats and for what else is not here.
+        scales: what each knob's positions mean (levels, percentages, usable range), by vector name.
+        router: lets each knob act on its own domain's questions alone; None: knobs act on all.
+    """
+
+    def __init__(self, knobbed: KnobbedModel, router: Router | None = None) -> None:
+        self.knobbed = knobbed
+        self.router = router
+        self.scales: dict[str, Scale] = {name: scale_of(vector.card) for name, vector in knobbed.vectors.items()}
+
+    def generate(
+        self,
+        questions: str | Sequence[str],
+        settings: Setting | Sequence[Setting] = "base",
+        **sampling: Unpack[SamplingOptions],
+    ) -> list[str]:
+        """Replies to questions under settings, all in one batch.
+
+        One question meets every setting, one setting every question; as many of both go together in their order.
+
+        Args:
+            questions: what a user asks, one or several.
+            settings: knobs, one setting or several.
+            sampling: see `Sampling`; `temperature=0` is greedy.
+
+        Returns:
+            One reply for each pair of a question and a setting.
+
+        Raises:
+            KnobError: if a setting cannot be read, names a vector that is not loaded, or there are several questions
+                and another number of settings.
+            DataError: if a question with the reply does not fit the model's context.
+        """
+        asked, turned = self._rows(questions, settings)
+        return self.knobbed.generate(asked, turned, Sampling(**sampling))
+
+    def logprobs(
+        self, question: str, replies: Sequence[str], settings: Setting | Sequence[Setting] = "base"
+    ) -> list[list[float]]:
+        """Mean log-probability per token, in nats, of given replies to a question, [settings, replies].
+
+        Args:
+            question: what a user asks.
+            replies: texts to score, the end of the turn included.
+            settings: knobs, one setting or several.
+
+        Raises:
+            KnobError: as `generate`.
+            DataError: if the question with a reply does not fit the model's context.
+        """
+        asked, turned = self._rows(question, settings)
+        base = self.knobbed.base
+        encoded = encode_replies(base.tokenizer, question, replies, max_length=base.context_length)
+        sums = self.knobbed.score([encoded] * len(asked), turned).tolist()
+        return [[total / len(ids) for total, ids in zip(row, encoded.replies, strict=True)] for row in sums]
+
+    @contextmanager
+    def knobs(self, setting: Setting) -> Iterator[Any]:
+        """The `transformers` model with its knobs turned, for code of your own; afterwards it is the base, bit for bit.
+
+        No router acts here.
+        """
+        with self.knobbed.knobs(self.coefficients(setting)) as model:
+            yield model
+
+    def coefficients(self, setting: Setting) -> Knobs:
+        """λ of every knob that a setting names.
+
+        Raises:
+            KnobError: as `generate`.
+        """
+        if isinstance(setting, str):
+            found = parse_knobs(setting, scales=self.scales, router=self.router is not None)
+            check_knobs(found, self.scales)
+            return found
+        check_knobs(dict.fromkeys(setting, 0.0), self.scales)
+        return {name: self.scales[name].coefficient(value) for name, value in setting.items()}
+
+    def probabilities(self, question: str) -> dict[str, float]:
+        """How likely the router finds a question to be each domain's business.
+
+        Raises:
+            KnobError: if there is no router.
+        """
+        if self.router is None:
+            raise KnobError("this model has no router; give load() one, as in router='routers/demo'")
+        return domain_probabilities(self.router, self.knobbed.base, (question,))
+
+    def _rows(
+        self, questions: str | Sequence[str], settings: Setting | Sequence[Setting]
+    ) -> tuple[list[str], list[Knobs]]:
+        asked = [questions] if isinstance(questions, str) else list(questions)
+        given = [settings] if isinstance(settings, str | Mapping) else list(settings)
+        if not asked or not given:
+            raise KnobError("nothing to do: give at least one question and one setting ('base' is the base model)")
+        if len(asked) > 1 and len(given) > 1 and len(asked) != len(given):
+            raise KnobError(f"{len(asked)} questions and {len(given)} settings; give one of either, or as many of both")
+        turned = [self.coefficients(setting) for setting in given]
+        rows = max(len(asked), len(given))
+        asked, turned = (asked * rows)[:rows], (turned * rows)[:rows]
+        if self.router is None:
+            return asked, turned
+        return asked, [
+            routed(self.router, self.knobbed, (question,), [knobs])[1][0]
+            for question, knobs in zip(asked, turned, strict=True)
+        ]
+
+
+def load_model(
+    model: str | Path,
+    vectors: str | Path | Sequence[str | Path] | None,
+    *,
+    router: str | Path | None,
+    dtype: str,
+    device: str | None,
+    allow_other_base: bool,
+) -> LoadedModel:
+    """See `alignvec.load`."""
+    folders = [vectors] if isinstance(vectors, str | Path) else vectors
+    if folders is not None and not folders:
+        return LoadedModel(KnobbedModel(models.load(str(model), dtype=dtype, device=device)))
+    knobbed = load_knobbed(
+        str(model),
+        None if folders is None else [Path(folder) for folder in folders],
+        dtype=dtype,
+        device=device,
+        allow_other_base=allow_other_base,
+    )
+    return LoadedModel(knobbed, None if router is None else router_for(knobbed.base, Path(router)))

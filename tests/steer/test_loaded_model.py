@@ -1,0 +1,122 @@
+"""`alignvec.load`: the same replies and scores as the pieces underneath, from settings as texts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import alignvec
+from alignvec import models
+from alignvec.errors import KnobError
+from alignvec.steer.loaded_model import LoadedModel
+from alignvec.steer.model import KnobbedModel
+from alignvec.steer.router import save_router
+from alignvec.steer.sampling import Sampling
+from alignvec.vectors.store import save_vector
+from tests.conftest import MakeVector
+from tests.serve.routers import SURE, router_of
+
+OPTIONS = {"max_new_tokens": 6, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory, make_vector: MakeVector) -> Path:
+    folder = tmp_path_factory.mktemp("vectors")
+    for seed, name in enumerate(("medical", "legal")):
+        save_vector(make_vector(name, seed=seed, scale=0.3), folder / name)
+    return folder
+
+
+@pytest.fixture
+def model(tiny_folder: Path, vectors: Path) -> LoadedModel:
+    return alignvec.load(tiny_folder, vectors, device="cpu")
+
+
+def test_texts_and_mappings_turn_the_same_knobs(model: LoadedModel, tiny: models.BaseModel) -> None:
+    plain = KnobbedModel(tiny, list(model.knobbed.vectors.values()))
+    asked = ["base", "medical=expert,legal=-0.5", {"medical": "avoidance"}, {}]
+    meant = [{}, {"medical": 1.0, "legal": -0.5}, {"medical": -1.0}, {}]
+    assert [model.coefficients(one) for one in asked] == meant
+    replies = model.generate("why?", asked, **OPTIONS)
+    assert replies == plain.generate(["why?"] * 4, meant, Sampling(**OPTIONS))
+    assert replies[0] == replies[3] and len(set(replies)) == 3
+
+
+@pytest.mark.parametrize(
+    ("questions", "settings", "pairs"),
+    [
+        ("a", "legal=1", [("a", "legal=1")]),
+        ("a", ["base", "legal=1"], [("a", "base"), ("a", "legal=1")]),
+        (["a", "b"], {"legal": 1}, [("a", "legal=1"), ("b", "legal=1")]),
+        (["a", "b"], ["legal=1", "base"], [("a", "legal=1"), ("b", "base")]),
+    ],
+    ids=["one-one", "one-question", "one-setting", "in-order"],
+)
+def test_questions_and_settings_meet(
+    model: LoadedModel, questions: str | list[str], settings: str | list[str], pairs: list[tuple[str, str]]
+) -> None:
+    alone = [model.generate(question, setting, **OPTIONS)[0] for question, setting in pairs]
+    assert model.generate(questions, settings, **OPTIONS) == alone
+
+
+def test_logprobs_are_the_models_own(model: LoadedModel) -> None:
+    settings = ["base", "medical=0.7"]
+    found = model.logprobs("why?", ["so", "because of that"], settings)
+    tokenizer = model.knobbed.base.tokenizer
+    for setting, row in zip(settings, found, strict=True):
+        for reply, mean in zip(["so", "because of that"], row, strict=True):
+            prompt = "<|im_start|>user\nwhy?<|im_end|>\n<|im_start|>assistant\n"
+            ids = torch.tensor([tokenizer(f"{prompt}{reply}<|im_end|>")["input_ids"]])
+            start = len(tokenizer(prompt)["input_ids"])
+            with torch.no_grad(), model.knobs(setting) as raw:
+                logits = raw(ids).logits.log_softmax(-1)
+            wanted = logits[0, start - 1 : -1].gather(1, ids[0, start:, None]).mean()
+            assert mean == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_a_router_turns_each_question_by_itself(tiny_folder: Path, vectors: Path, tmp_path: Path) -> None:
+    save_router(router_of(models.load(str(tiny_folder)), medical=SURE, legal=-SURE), tmp_path)
+    model = alignvec.load(tiny_folder, vectors, router=tmp_path)
+    plain = alignvec.load(tiny_folder, [vectors / "medical", vectors / "legal"])
+    assert model.probabilities("why?") == pytest.approx({"medical": 1.0, "legal": 0.0})
+    routed = model.generate(["why?", "how?"], ["medical=1,legal=1", "legal=1"], **OPTIONS)
+    assert routed == plain.generate(["why?", "how?"], ["medical=1", "base"], **OPTIONS)
+    assert routed != plain.generate(["why?", "how?"], ["medical=1,legal=1", "legal=1"], **OPTIONS)
+    with pytest.raises(KnobError, match="no router"):
+        plain.probabilities("why?")
+
+
+def test_no_vectors_is_the_base(tiny_folder: Path, model: LoadedModel) -> None:
+    bare = alignvec.load(tiny_folder, [])
+    assert bare.scales == {}
+    assert bare.generate("why?", **OPTIONS) == model.generate("why?", **OPTIONS)
+    with pytest.raises(KnobError, match="medical"):
+        bare.generate("why?", "medical=1")
+
+
+@pytest.mark.parametrize(
+    ("questions", "settings", "told"),
+    [
+        ("a", "medcal=1", "medcal"),
+        ("a", {"medcal": 1}, "medcal"),
+        ("a", "medical=much", "much"),
+        ("a", {"medical": "much"}, "much"),
+        ("a", [], "at least one"),
+        ([], "base", "at least one"),
+        (["a", "b"], ["base"] * 3, "2 questions and 3 settings"),
+    ],
+    ids=["name", "name-in-mapping", "value", "value-in-mapping", "no-setting", "no-question", "numbers"],
+)
+def test_what_cannot_be_turned_is_told(
+    model: LoadedModel, questions: str | list[str], settings: str | list[str], told: str
+) -> None:
+    with pytest.raises(KnobError, match=told):
+        model.generate(questions, settings)
+
+
+def test_the_package_itself_stays_light() -> None:
+    told = "import sys, alignvec; alignvec.load; print({'torch', 'transformers', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
