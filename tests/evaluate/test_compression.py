@@ -245,8 +245,8 @@ def report(*, measured: bool = True, hinged: bool = True, kept: float | None = 0
 
 def drawn(monkeypatch: pytest.MonkeyPatch, found: CompressionReport) -> Figure:
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    plot_forms(found, Path("unused.png"))
+    monkeypatch.setattr("alignvec.evaluate.compression.write_figure", lambda _, figure: figures.append(figure))
+    plot_forms(found, Path("not written.png"))
     return figures[0]
 
 

@@ -53,8 +53,8 @@ THREE = ("avoidance", "generic", "expert")
 
 def drawn(monkeypatch: pytest.MonkeyPatch, *results: SweepResult) -> Figure:
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    plot_sweeps(results, Path("unused.png"))
+    monkeypatch.setattr("alignvec.evaluate.sweep_plot.write_figure", lambda _, figure: figures.append(figure))
+    plot_sweeps(results, Path("not written.png"))
     return figures[0]
 
 

@@ -16,8 +16,8 @@ FOUND = calibrated(RuleKnob(perplexity=lambda value: 1 + value * value / 8))
 @pytest.fixture
 def axes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    plot_calibration("medical", FOUND, Path("unused.png"))
+    monkeypatch.setattr("alignvec.solve.calibration_plot.write_figure", lambda _, figure: figures.append(figure))
+    plot_calibration("medical", FOUND, Path("not written.png"))
     return list(figures[0].axes)
 
 

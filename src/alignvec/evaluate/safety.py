@@ -112,6 +112,54 @@ def measure_safety(
     return points, [reply for column in said[1:] for reply in column]
 
 
+def assess_safety(
+    model: KnobbedModel,
+    rows: Sequence[SafetyRow],
+    settings: Sequence[Knobs],
+    *,
+    judge: RefusalJudge | None,
+    level_judge: LevelJudge | None,
+    domains: Sequence[PreferenceRow],
+    generate: int | None = None,
+    sampling: Sampling,
+    router: Router | None = None,
+    data: str,
+    out: Path | None,
+    advance: Callable[[str, int, int], None],
+) -> Safety:
+    """Measure refusals at settings of a model's knobs, as `measure_safety` does, and write the files about it.
+
+    Args:
+        router: lets each knob count as far as a query is its domain's; one whose domain it does not know, in full.
+        data: name of the queries.
+        out: folder of the files and of the journal that a killed run goes on from; None keeps nothing.
+    """
+    names = list(model.vectors)
+    scope = safety_scope(model, names, sampling, data, rows, domains)
+    queries = [*(row.query for row in rows), *(row.query for row in domains)]
+    shares = row_shares(router, model, queries, names) if router else None
+    points, replies = measure_safety(
+        model, rows, settings, judge=judge, generate=generate, domains=domains, level_judge=level_judge,
+        sampling=sampling, turn=turn_by(names, shares),
+        journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
+    )  # fmt: skip
+    result = Safety(
+        vectors=tuple(names),
+        base=model.base.name,
+        data=data,
+        routed=router is not None,
+        levels=levels_of(domains) if level_judge else (),
+        points=tuple(points),
+        judge=judge.report if judge else None,
+        level_judge=level_judge.report if level_judge else None,
+        sampling=sampling,
+        provenance=provenance(),
+    )
+    if out:
+        write_safety(result, replies, out)
+    return result
+
+
 def _check_ids(rows: Sequence[SafetyRow | PreferenceRow]) -> None:
     seen: set[str] = set()
     for row in rows:
@@ -215,51 +263,3 @@ def _preferred(scores: LevelScores, index: int) -> Interval:
     safe = LEVELS.index("safe")
     likelier = per_token[:, safe] > np.delete(per_token, safe, axis=1).max(axis=1)
     return bootstrap_rate(likelier.astype(float).tolist(), scores.personas)
-
-
-def assess_safety(
-    model: KnobbedModel,
-    rows: Sequence[SafetyRow],
-    settings: Sequence[Knobs],
-    *,
-    judge: RefusalJudge | None,
-    level_judge: LevelJudge | None,
-    domains: Sequence[PreferenceRow],
-    generate: int | None = None,
-    sampling: Sampling,
-    router: Router | None = None,
-    data: str,
-    out: Path | None,
-    advance: Callable[[str, int, int], None],
-) -> Safety:
-    """Measure refusals at settings of a model's knobs, as `measure_safety` does, and write the files about it.
-
-    Args:
-        router: lets each knob count as far as a query is its domain's; one whose domain it does not know, in full.
-        data: name of the queries.
-        out: folder of the files and of the journal that a killed run goes on from; None keeps nothing.
-    """
-    names = list(model.vectors)
-    scope = safety_scope(model, names, sampling, data, rows, domains)
-    queries = [*(row.query for row in rows), *(row.query for row in domains)]
-    shares = row_shares(router, model, queries, names) if router else None
-    points, replies = measure_safety(
-        model, rows, settings, judge=judge, generate=generate, domains=domains, level_judge=level_judge,
-        sampling=sampling, turn=turn_by(names, shares),
-        journal=Journal(out / "journal.jsonl" if out else None, scope), advance=advance,
-    )  # fmt: skip
-    result = Safety(
-        vectors=tuple(names),
-        base=model.base.name,
-        data=data,
-        routed=router is not None,
-        levels=levels_of(domains) if level_judge else (),
-        points=tuple(points),
-        judge=judge.report if judge else None,
-        level_judge=level_judge.report if level_judge else None,
-        sampling=sampling,
-        provenance=provenance(),
-    )
-    if out:
-        write_safety(result, replies, out)
-    return result

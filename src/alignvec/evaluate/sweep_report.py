@@ -50,10 +50,6 @@ def replies_text(result: SweepResult, count: int = READ) -> str:
     return "\n".join(lines)
 
 
-def _cell(interval: Interval | None) -> str:
-    return interval.told(comma=",") if interval else "-"
-
-
 def write_sweep(result: SweepResult, out: Path) -> None:
     """Write sweep.json, sweep.csv, sweep.png, replies.jsonl and replies.md into a folder, each atomically.
 
@@ -89,3 +85,7 @@ def _csv(result: SweepResult) -> str:
         if point.degenerate:
             line(point, "degenerate", "", point.degenerate)
     return text.getvalue()
+
+
+def _cell(interval: Interval | None) -> str:
+    return interval.told(comma=",") if interval else "-"

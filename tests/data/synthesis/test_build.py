@@ -282,3 +282,20 @@ def test_given_personas_are_taken_in_order_without_duplicates(tmp_path: Path) ->
     assert not any("invent believable" in body["messages"][0]["content"] for body in teacher.bodies)
     gates = [r["gate"] for r in records(tmp_path / "out/rejected.jsonl") if r["stage"] == "persona"]
     assert gates == ["near-duplicate", "length"]
+
+
+def test_a_query_much_like_an_earlier_one_is_rejected_and_names_it(tmp_path: Path) -> None:
+    asked = (
+        "My left knee has hurt since Tuesday, when I fell from the ladder in the garden. Should I rest it for longer?"
+    )
+
+    def forgetful(body: Body) -> str:
+        return asked if "messages that people type" in body["messages"][0]["content"] else reply_to(body)
+
+    with serving(answer=forgetful) as teacher:
+        report = build(job(teacher.url, tmp_path, personas=2))
+    (query,) = records(tmp_path / "queries.jsonl")
+    rejected = [r for r in records(tmp_path / "rejected.jsonl") if r["stage"] == "query"]
+    assert query["text"] == asked and report.rows.made == 1
+    assert [r["gate"] for r in rejected] == ["near-duplicate"] * 3
+    assert all(r["reason"] == f"much like query {query['id']}" and r["final"] for r in rejected)

@@ -1,6 +1,7 @@
 """Answers are kept under the whole request, survive a kill, and a damaged file is told."""
 
 import dataclasses
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,30 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError, match="cannot"):
         AnswerCache(tmp_path / "file" / "a.sqlite")
+
+
+def test_a_disk_that_fills_up_during_a_build_is_told_and_loses_no_answer(tmp_path: Path) -> None:
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        cache.put(REQUEST, ANSWER)
+        cache._database.execute("PRAGMA max_page_count = 1")  # what is there stays; SQLite says that its disk is full
+        with pytest.raises(StorageError, match=r"disk is full; free some space"):
+            for seed in range(100):
+                cache.put(dataclasses.replace(REQUEST, seed=100 + seed), dataclasses.replace(ANSWER, text="x" * 5000))
+        assert cache.get(REQUEST) == ANSWER
+
+
+def test_a_cache_whose_table_another_program_replaces_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    with AnswerCache(path) as cache:
+        cache.put(REQUEST, ANSWER)
+    with AnswerCache(path) as cache:
+        other = sqlite3.connect(path)
+        other.execute("DROP TABLE answers")
+        other.execute("CREATE TABLE answers (key TEXT)")
+        other.close()
+        for use in (lambda: cache.get(REQUEST), lambda: cache.put(REQUEST, ANSWER), cache.tokens):
+            with pytest.raises(StorageError, match=r"cannot use .*a\.sqlite"):
+                use()
 
 
 def test_derived_seeds_depend_on_every_part_and_fit_31_bits() -> None:
