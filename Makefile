@@ -14,7 +14,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # llama.cpp's server, from a package: for its tests alone.
 LLAMACPP ?= .venv-llamacpp
 
-.PHONY: install demo test test-vllm test-llamacpp bench bench-vllm bench-gpu docs reference lint format clean
+.PHONY: install demo test test-vllm test-llamacpp bench bench-vllm bench-gpu coverage mutation docs reference lint format clean
 
 install: $(STAMP)
 
@@ -49,6 +49,15 @@ test-llamacpp: install
 	$(LLAMACPP)/bin/python -m pip install --quiet xllamacpp==2026.10.11549
 	OMP_NUM_THREADS=1 ALIGNVEC_LLAMACPP_PYTHON=$(abspath $(LLAMACPP))/bin/python $(BIN)/python -m pytest tests/engines/llamacpp
 
+# Branches that the tests take, by file; htmlcov/ shows which they do not.
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-report=html
+
+# Do the tests notice when the code changes? A sample of mutants of one room (docs/mutation.md).
+ROOM ?= steer
+mutation: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py --room $(ROOM) --share 0.1 --out out/mutation-$(ROOM).json
+
 bench-gpu: install
 	$(BIN)/python benchmarks/gpu/run.py --out out/gpu
 
@@ -69,6 +78,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -82,4 +92,4 @@ docs: install
 	$(BIN)/mkdocs build --strict --site-dir site
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(LLAMACPP) site build dist out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(LLAMACPP) htmlcov .coverage .import_linter_cache site build dist out runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
