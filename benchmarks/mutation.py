@@ -84,15 +84,13 @@ def main() -> None:
     print(f"{len(found)} mutants, {len(counted)} of them counted, {len(sample)} to run", file=sys.stderr)
     began = time.monotonic()
     verdicts = run(work, sample)
-    score, *interval = (
-        [None] if chosen.again else [round(x, 4) for x in estimate(counted, verdicts)]
-    )  # no sample, no score
+    estimated = [] if chosen.again else [round(x, 4) for x in estimate(counted, verdicts)]  # no sample, no score
     noticed = sum(verdicts[mutant.name] in NOTICED for mutant in sample)
     line = {
         "benchmark": "mutation",
         "room": chosen.room,
-        "score": score,
-        "interval": interval,
+        "score": next(iter(estimated), None),
+        "interval": estimated[1:] or None,
         "mutants": len(counted),
         "left_out": dict(Counter(filter(None, why.values())).most_common()),
         "sample": len(sample),

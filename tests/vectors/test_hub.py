@@ -119,6 +119,18 @@ def test_a_branch_holds_another_version(hub: Hub, folder: Path, make_vector: Mak
         pull(REPO, tmp_path / "w", revision="v3")
 
 
+def test_a_branch_is_pushed_to_again_and_cleared_of_its_own_files(
+    hub: Hub, folder: Path, make_vector: MakeVector, tmp_path: Path
+) -> None:
+    save_vector(make_vector(hinged=False, seed=7), tmp_path / "small")
+    push(tmp_path / "small", REPO)  # the main branch never has the files of a second side
+    push(folder, REPO, revision="v2")
+    push(tmp_path / "small", REPO, revision="v2")
+    pull(REPO, tmp_path / "w", revision="v2")
+    assert not (tmp_path / "w/negative").exists()
+    assert_equal(load_vector(tmp_path / "w"), load_vector(tmp_path / "small"))
+
+
 def test_private_means_private(hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push(folder, REPO, private=True)
     assert hub.repos[REPO].private
@@ -299,12 +311,6 @@ def test_what_the_hub_said_is_found_behind_other_errors(cause: Exception | None)
             raise Refused(500)
         except Refused:
             raise KeyError("name") from cause
-
-
-def test_a_revision_that_is_not_there_is_named(hub: Hub, folder: Path, tmp_path: Path) -> None:
-    push(folder, REPO)
-    with pytest.raises(VectorError, match=r"^me/medical has no revision 'v9'; check --revision$"):
-        pull(REPO, tmp_path / "w", revision="v9")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])

@@ -332,3 +332,34 @@ def test_a_vector_is_loaded_in_the_dtype_that_is_asked_for(
     save_vector(vector, tmp_path / "v")
     for name, tensor in tensors_of(load_vector(tmp_path / "v", dtype=dtype).positive).items():
         assert torch.equal(tensor, tensors_of(vector.positive)[name].to(dtype)) and tensor.dtype == dtype
+
+
+@pytest.mark.parametrize("before", [0.0, 0.25])
+def test_the_worst_rounding_of_a_vectors_storages_stays_on_its_card(
+    make_vector: MakeVector, tmp_path: Path, before: float
+) -> None:
+    vector = make_vector()
+    card = vector.card.model_copy(update={"error": {"storage_rounding": before}})
+    stored = save_vector(replace(vector, card=card), tmp_path / "v", dtype=torch.float16)
+    assert stored.card.error["storage_rounding"] == 0.25 if before else 0 < stored.card.error["storage_rounding"] < 1e-3
+
+
+def test_the_adapters_settings_are_what_peft_needs_for_scale_one(tmp_path: Path, make_vector: MakeVector) -> None:
+    shapes = {"x.up": 3, "x.down": 3, "x.q": 5}
+    low: dict[str, Delta] = {f"{n}.weight": LowRankDelta(torch.ones(r, 4), torch.ones(6, r)) for n, r in shapes.items()}
+    vector = replace(make_vector(hinged=False), positive=low)
+    save_vector(vector, tmp_path / "v")
+    assert json.loads((tmp_path / "v/adapter_config.json").read_text()) == {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": vector.card.base.name,
+        "r": 3,
+        "lora_alpha": 3,
+        "rank_pattern": {"x.q": 5},
+        "alpha_pattern": {"x.q": 5},
+        "target_modules": ["x.down", "x.q", "x.up"],
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
