@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alignvec.data.schema import LEVELS, PreferenceRow
-from alignvec.errors import ConfigError
+from alignvec.errors import ConfigError, DataError
 from alignvec.evaluate.judge import JudgeReport
 from alignvec.models import BaseModel
 from alignvec.provenance import provenance
@@ -60,6 +60,7 @@ def test_rates_are_those_of_the_replies_at_each_setting(model: KnobbedModel) -> 
     done: list[tuple[str, int, int]] = []
     checked, replies = check(model, GOALS, advance=lambda *told: done.append(told))
     assert replies == 18 and {(name, total) for name, _, total in done} == {("generating", 18)}
+    assert sum(count for _, count, _ in done) == 18
     assert [(one.goal, one.knobs) for one in checked] == [
         ({"medical": "expert", "legal": "avoidance"}, {"medical": 1.0, "legal": -1.0}),
         ({"legal": "generic"}, {"legal": 0.5}),
@@ -97,6 +98,16 @@ def test_a_router_turns_the_knobs_of_each_query_and_alike_replies_are_counted_on
     off = Router(card.model_copy(update={"ramp": (0.999998, 0.999999)}), weight, np.full(2, -9.0))  # no knob acts
     assert check(model, {**goals, "legal=generic": {"legal": 1.0}}, router=off)[1] == len(ROWS)
     assert check(model, {"medical=generic": {}}, router=router)[1] == len(ROWS)
+
+
+def test_a_killed_check_goes_on_from_its_journal_which_belongs_to_these_settings_and_queries(
+    model: KnobbedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = check(model, GOALS, out=tmp_path)
+    monkeypatch.delattr(KnobbedModel, "generate")
+    assert check(model, GOALS, out=tmp_path) == first
+    with pytest.raises(DataError, match="holds results of other vectors, data or settings"):
+        check(model, GOALS, out=tmp_path, data="other queries")
 
 
 def test_bounds_on_rates_count_and_those_on_perplexity_are_told_to_be_unchecked(model: KnobbedModel) -> None:

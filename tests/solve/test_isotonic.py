@@ -28,6 +28,11 @@ def test_the_band_of_a_single_rate_is_the_percentile_interval_over_personas() ->
     assert point.model_dump() == pytest.approx(bootstrap_rate(found[0].tolist(), PERSONAS).model_dump())
 
 
+def test_bands_of_rates_that_rise_in_every_resampling_are_those_of_each_rate_alone() -> None:
+    counts = (3, 8, 10, 15)
+    assert rising_curve(hits(*counts), PERSONAS) == [rising_curve(hits(count), PERSONAS)[0] for count in counts]
+
+
 @pytest.mark.parametrize("count", [0, 20])
 def test_where_all_agree_the_band_is_the_binomial_one_of_ten_personas(count: int) -> None:
     (point,) = rising_curve(hits(count), PERSONAS)

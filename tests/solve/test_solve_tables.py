@@ -57,3 +57,11 @@ def test_a_checked_goal_has_a_dash_for_a_domain_that_it_does_not_name() -> None:
     assert columns == ("medical\nlevel, rate", "legal\nlevel, rate", "λ: legal", "met at\n0.6")
     assert rows == [("expert 0.60", "-", " 1.00", "no"), ("-", "generic 0.50", " 1.00", "no")]
     assert "rate: generated replies" in legend and len(legend) <= 80
+
+
+def test_a_table_of_one_goal_has_its_domains_and_all_knobs() -> None:
+    (one,) = [goal for goal in solution().goals if set(goal.goal.values()) == {"expert"}]
+    single = solution().model_copy(update={"goals": (one.model_copy(update={"goal": {"legal": "expert"}}),)})
+    columns, rows, _ = rows_of(single)
+    assert columns == ("legal\nlevel, rate", "λ: financial\nlegal medical", "spill", "met at\n0.6")
+    assert rows == [("expert 0.60", "-0.50 -0.50 -0.50", "20", "yes")]

@@ -49,7 +49,7 @@ class Box:
 
     def knobs(self, point: Sequence[float] | Points) -> dict[str, float]:
         """A point as a setting, without the knobs that are at 0."""
-        values = (round(float(value), DIGITS) + 0.0 for value in point)
+        values = (round(float(value), DIGITS) for value in point)
         return {name: value for name, value in zip(self.names, values, strict=True) if value}
 
     def point(self, knobs: Mapping[str, float]) -> list[float]:
