@@ -27,8 +27,9 @@ def run_page(page: Path, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", HOWTOS)
 def test_a_howtos_commands_run(name: str, tmp_path: Path) -> None:
-    said = run_page(ROOT / "docs" / "howto" / f"{name}.md", tmp_path)
-    assert any(line.startswith(("alignvec ", "accelerate ")) for line in said)
+    page = ROOT / "docs" / "howto" / f"{name}.md"
+    assert any(line.startswith("alignvec ") for line in commands(page))
+    said = run_page(page, tmp_path)
     if name == "serve-audiences":
         public, clinic, above, nobody, audit = list(said.values())[-5:]
         assert "x-alignment-applied: medical=-1" in public and "x-alignment-applied: medical=1" in clinic
