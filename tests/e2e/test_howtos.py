@@ -47,11 +47,6 @@ def test_a_concepts_experiment_runs(name: str, tmp_path: Path) -> None:
         assert reply and reply in batch
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
-def test_blocks_of_shell_end(page: Path) -> None:
-    assert page.read_text(encoding="utf-8").count("```") % 2 == 0
-
-
 def test_each_concept_has_its_picture() -> None:
     for name in CONCEPTS:
         page = (ROOT / "docs" / "concepts" / f"{name}.md").read_text(encoding="utf-8")
