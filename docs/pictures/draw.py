@@ -1,10 +1,11 @@
-"""Draw the pictures of docs/concepts from stored results and vectors: python docs/pictures/draw.py [NAME ...]"""
+"""Draw the pictures of docs/concepts from stored results and the shipped vectors, all or those that are named."""
 
-import sys
+import argparse
+from pathlib import Path
 
 import behaviour
 import weights
-from style import save
+from style import ROOT, save
 
 PICTURES = {
     "vector": weights.vector,
@@ -16,5 +17,11 @@ PICTURES = {
 }
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or PICTURES:
-        print(save(PICTURES[name](), name))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PICTURES)}; default: all")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "concepts" / "pictures", help="folder")
+    chosen = parser.parse_args()
+    if unknown := sorted(set(chosen.names) - PICTURES.keys()):
+        parser.error(f"no picture {unknown[0]!r}; have: {', '.join(PICTURES)}")
+    for name in chosen.names or PICTURES:
+        print(save(PICTURES[name](), chosen.out / f"{name}.png"))

@@ -42,9 +42,8 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
 
 
-def save(drawn: Figure, name: str) -> Path:
-    """Write a picture beside the pages that show it."""
-    path = ROOT / "docs" / "concepts" / "pictures" / f"{name}.png"
+def save(drawn: Figure, path: Path) -> Path:
+    """Write a picture, and make its folder if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path, dpi=130, metadata={"Software": None})
     return path

@@ -27,8 +27,9 @@ def run_page(page: Path, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", HOWTOS)
 def test_a_howtos_commands_run(name: str, tmp_path: Path) -> None:
-    said = run_page(ROOT / "docs" / "howto" / f"{name}.md", tmp_path)
-    assert any(line.startswith(("alignvec ", "accelerate ")) for line in said)
+    page = ROOT / "docs" / "howto" / f"{name}.md"
+    assert any(line.startswith("alignvec ") for line in commands(page))
+    said = run_page(page, tmp_path)
     if name == "serve-audiences":
         public, clinic, above, nobody, audit = list(said.values())[-5:]
         assert "x-alignment-applied: medical=-1" in public and "x-alignment-applied: medical=1" in clinic
@@ -44,11 +45,6 @@ def test_a_concepts_experiment_runs(name: str, tmp_path: Path) -> None:
         batch, alone = said.values()
         reply = alone.split("── medical=1 ──\n")[1].split("\n")[0]
         assert reply and reply in batch
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
-def test_blocks_of_shell_end(page: Path) -> None:
-    assert page.read_text(encoding="utf-8").count("```") % 2 == 0
 
 
 def test_each_concept_has_its_picture() -> None:
