@@ -25,7 +25,10 @@ def estimate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="queries in a micro-batch")] = 1,
     length: Annotated[int, typer.Option("--length", min=1, help="tokens of a query with all its replies")] = 1024,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="training: activations are computed again in the backward pass")
+        bool,
+        typer.Option(
+            "--checkpointing", help="training: activations computed again in the backward pass, as only FSDP configs do"
+        ),
     ] = False,
     vectors: Annotated[int, typer.Option("--vectors", min=0, help="serving: hinged vectors that are loaded")] = 3,
     tokens: Annotated[

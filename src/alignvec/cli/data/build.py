@@ -145,7 +145,7 @@ def _run(stages: tuple["Stage", ...], given: dict[str, Any]) -> None:
     if folder is not None:
         rows = job.out / "rows.jsonl"
         typer.echo(f"splits: {', '.join(f'{count} {split}' for split, count in report.splits.items())}")
-        typer.echo(f"data: {rows}\nto publish: {folder}\nto review: alignvec data review {rows}")
+        typer.echo(f"data: {rows}\nto publish: {folder}\nto review: alignvec data review {rows} --rater NAME")
 
 
 def _estimate(job: "Job", *, json: bool = False, err: bool = False) -> None:
