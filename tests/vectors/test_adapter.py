@@ -355,3 +355,14 @@ def test_the_bases_own_copy_beside_the_factors_may_be_rounded_but_not_changed(tm
         assert torch.equal(
             read_adapter(tmp_path, base=open_checkpoint(tmp_path / "base"))[EMBEDDING].dense(), torch.ones(6, 4)
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_saved_whole_are_read_in_the_dtype_that_is_asked_for(
+    untied: BaseModel, untied_folder: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    write_adapter(untied, tmp_path / "adapter", modules_to_save=["model.norm"])
+    found = read_adapter(tmp_path / "adapter", dtype, open_checkpoint(untied_folder))
+    norm, factors = found[NORM], found["model.layers.0.self_attn.q_proj.weight"]
+    assert isinstance(norm, DenseDelta) and isinstance(factors, LowRankDelta)
+    assert norm.value.dtype == factors.a.dtype == factors.b.dtype == dtype

@@ -52,6 +52,7 @@ def tail(value: torch.Tensor, rank: int) -> float:
     [
         ("rank=16", Form("rank", 16), "rank=16"),
         (" rank=1e1 ", Form("rank", 10), "rank=10"),
+        ("rank=1E1", Form("rank", 10), "rank=10"),
         ("size=1/16", Form("size", 1 / 16), "size=0.0625"),
         ("energy=1", Form("energy", 1), "energy=1"),
         ("energy=0.9999999", Form("energy", 0.9999999), "energy=0.9999999"),

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alignvec import models
-from alignvec.errors import VectorError
+from alignvec.errors import ModelError, VectorError
 from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
-from alignvec.vectors.extract import extract
+from alignvec.vectors.extract import base_reference, extract
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
 from tests.conftest import write_tiny_model
 
@@ -217,12 +217,15 @@ def test_adapters_that_are_more_than_low_rank_factors_are_refused(
         extract(tiny.name, str(tmp_path / "adapter"), name="medical")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"peft_type": "LORA"}), json.dumps({"peft_type": "IA3"})])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '["lora_alpha"]', json.dumps({"peft_type": "LORA"}), json.dumps({"peft_type": "IA3"})]
+)
 def test_a_damaged_adapter_config_is_named(tiny: BaseModel, tmp_path: Path, content: str) -> None:
     write_adapter(tiny, tmp_path / "adapter")
     path = tmp_path / "adapter/adapter_config.json"
     path.write_text(content)
-    with pytest.raises(VectorError, match=str(path)):
+    told = "is it a PEFT adapter folder" if content == "{" else "is no configuration of a LoRA adapter"
+    with pytest.raises(VectorError, match=rf"{path}.*{told}"):
         extract(tiny.name, str(tmp_path / "adapter"), name="medical")
 
 
@@ -254,3 +257,16 @@ def test_the_recipe_names_what_it_was_extracted_from(tiny: BaseModel, tiny_folde
         assert (card.form, card.method, (card.source is None)) == ("single", "one-sided", folder != aligned)
     own = extract(str(tiny_folder), str(aligned), name="medical", recipe={"seed": 1}, method="mine", notes="n").card
     assert (own.recipe, own.method, own.notes) == ({"seed": 1}, "mine", "n")
+
+
+def test_a_base_without_a_usable_tokenizer_is_told_in_one_line_with_the_cause(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    for path in base.glob("*token*"):
+        path.unlink()
+    with pytest.raises(
+        ModelError, match=r"has no usable tokenizer: (\S+ ){3,}.*; copy the tokenizer's files"
+    ) as caught:
+        base_reference(str(base))
+    assert "\n" not in str(caught.value)
