@@ -105,7 +105,8 @@ def load_policy(path: Path) -> Policy:
     """Read `policy.yaml`.
 
     Raises:
-        ConfigError: naming the file and the field; it shows no value, as that may be a key.
+        ConfigError: naming the file and the field; it shows no value, as that may be a key. Also for a key with `forced` that does
+            not say which other vectors it may turn.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
@@ -128,6 +129,12 @@ def load_policy(path: Path) -> Policy:
     except ValidationError as error:
         raise ConfigError(redacted(f"{path}: {_complaint(error)}; {EXAMPLE}")) from None
     anonymous = Rules(name=ANONYMOUS, **dict(read.anonymous)) if read.anonymous else None
+    for rules in (*read.keys, *([anonymous] if anonymous else [])):
+        if rules.forced and rules.vectors is None:  # reads like a locked key, and is one with all other knobs free
+            raise ConfigError(
+                f"{path}: {rules.name}: forced without vectors would leave every other vector free; "
+                "add `vectors: {}` to free none, or list those that this key may turn"
+            )
     return Policy(str(path), read.keys, anonymous)
 
 
