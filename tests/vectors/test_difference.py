@@ -14,6 +14,8 @@ from alignvec.errors import VectorError
 from alignvec.vectors import difference as module
 from alignvec.vectors.difference import difference
 from alignvec.vectors.extract import extract
+from alignvec.vectors.mismatch import POLICIES as WHAT
+from alignvec.vectors.mismatch import Mismatch
 from alignvec.vectors.store import load_vector, save_vector
 from alignvec.vectors.stored import DifferenceDelta
 from alignvec.vectors.tensorfile import Entry, Reader
@@ -91,6 +93,12 @@ def test_each_mismatch_needs_its_policy(
         assert allowed or not missing, refused.value
         for policy in policies:
             assert (f"--allow {policy} to " in str(refused.value)) == (policy not in allowed)
+    with pytest.raises(VectorError) as refused:
+        difference(base, aligned)
+    advice = ", ".join(f"--allow {policy} to {WHAT[Mismatch(policy)]}" for policy in policies)
+    assert str(refused.value).endswith(
+        f"; {advice} (in a merge recipe, beside the knob's model: allow: [{', '.join(policies)}])"
+    )
     deltas, source = difference(base, aligned, allow=policies)
     assert len(source.left_out) == len(texts)
     before, after = tensors_of(base), tensors_of(aligned)

@@ -363,3 +363,27 @@ def test_the_adapters_settings_are_what_peft_needs_for_scale_one(tmp_path: Path,
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
+
+
+@pytest.mark.parametrize("damage", ["altered", "not finite"])
+def test_what_stays_on_disk_is_checked_by_its_own_hash_when_it_is_read(
+    make_vector: MakeVector, tmp_path: Path, damage: str
+) -> None:
+    low = make_vector(hinged=False)
+    save_vector(AlignmentVector(low.card, {"model.norm.weight": DenseDelta(torch.ones(32))}), tmp_path / "v")
+    path = tmp_path / "v/deltas.safetensors"
+    content = path.read_bytes()[:-4]
+    path.write_bytes(content + torch.tensor([1.5 if damage == "altered" else torch.nan]).numpy().tobytes())
+    found = load_vector(tmp_path / "v", lazy=True).positive["model.norm.weight"]
+    with pytest.raises(VectorError, match=rf"{path}: tensor model.norm.weight is damaged \(not its hash\)"):
+        found.dense()
+    sign_again(tmp_path / "v")
+    with pytest.raises(VectorError, match="not its hash"):  # the whole file's hash does not vouch for the tensor
+        load_vector(tmp_path / "v")
+    card = json.loads((tmp_path / "v/card.json").read_text())
+    (tmp_path / "v/card.json").write_text(json.dumps({**card, "tensors": {}}))
+    if damage == "altered":
+        assert load_vector(tmp_path / "v").positive["model.norm.weight"].dense()[-1] == 1.5
+    else:
+        with pytest.raises(VectorError, match=rf"{path}: tensor model.norm.weight has values that are not finite"):
+            load_vector(tmp_path / "v")
