@@ -67,7 +67,7 @@ class ForbiddenError(ServeError):
 
 
 class UnknownModelError(ServeError):
-    """No such model, or model name with knobs that cannot be read."""
+    """No such model, as `gpt-4o` or `demo:medical`; knobs in a model's name that cannot be read are 400."""
 
     status, code = 404, "model_not_found"
 

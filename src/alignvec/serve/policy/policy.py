@@ -105,8 +105,8 @@ def load_policy(path: Path) -> Policy:
     """Read `policy.yaml`.
 
     Raises:
-        ConfigError: naming the file and the field; it shows no value, as that may be a key. Also for a key with `forced` that does
-            not say which other vectors it may turn.
+        ConfigError: naming the file and the field; it shows no value, as that may be a key. Also for a
+            key with `forced` that does not say which other vectors it may turn.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
