@@ -140,5 +140,5 @@ def _from_hub(name: str) -> Path:
     except Exception as error:  # the hub client raises many unrelated types for "not there" and "no network"
         raise ModelError(
             f"{name!r} is neither a folder nor a model that could be fetched from the hub "
-            f"({type(error).__name__}); check the name and the network, or use --model demo"
+            f"({type(error).__name__}); check the path, or the name and the network ('demo' needs neither)"
         ) from error

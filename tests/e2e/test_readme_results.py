@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = README.split("## What was measured")[1].split("\n## ")[0]
 REPORTED = "\n".join(
-    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("results/README.md", "vllm.md", "safety.md")
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("results/README.md", "vllm.md", "mutation.md")
 )
 COMMANDS = sorted(set(re.findall(r"`((?:alignvec|python|make) [^`]+)`", RESULTS)))
 FIGURES = sorted(set(re.findall(r"[\d.]+(?: %)? \[[^\]]+\]", RESULTS)))

@@ -16,7 +16,7 @@ from alignvec import models
 from alignvec.errors import ModelError, VectorError
 from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
-from alignvec.vectors.extract import base_reference, extract
+from alignvec.vectors.extract import base_reference, extract, other_base
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
 from tests.conftest import write_tiny_model
 
@@ -270,3 +270,11 @@ def test_a_base_without_a_usable_tokenizer_is_told_in_one_line_with_the_cause(
     ) as caught:
         base_reference(str(base))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["somebody/else", "moved/BASE", None], ids=["another", "the same elsewhere", "none"])
+def test_an_adapter_that_names_another_base_is_noticed(named: str | None, tiny_folder: Path, tmp_path: Path) -> None:
+    named = named and named.replace("BASE", tiny_folder.name)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": named}))
+    assert other_base(str(tiny_folder), str(tmp_path)) == ("somebody/else" if named == "somebody/else" else None)
+    assert other_base(str(tiny_folder), str(tiny_folder)) is None  # a whole model names no base

@@ -53,6 +53,7 @@ def extract(
     from alignvec.vectors.compress import compress, parse_form
     from alignvec.vectors.describe import describe
     from alignvec.vectors.extract import extract as run
+    from alignvec.vectors.extract import other_base
     from alignvec.vectors.store import require_free, save_vector
 
     if form and not negative:
@@ -81,6 +82,11 @@ def extract(
             vector = compress(vector, chosen, seed=seed, advance=lambda done: advance("compress", done, tensors))
     saved = save_vector(vector, out, dtype=getattr(torch, storage) if storage else None)
     warnings = [side.card.source.warning() for side in sides if side.card.source]
+    for place in filter(None, (aligned, negative)):
+        if named := other_base(base, place):
+            warnings.append(
+                f"{place} says that it was trained on {named}, and is taken for one of {base}; check --base"
+            )
     for warning in dict.fromkeys(filter(None, warnings)):
         typer.echo(f"warning: {warning}", err=True)
     if json:

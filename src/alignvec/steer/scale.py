@@ -54,7 +54,7 @@ class Scale:
         if not self.curve:
             raise KnobError(
                 f"knob {self.name!r}: its card names no levels, or the highest at λ = 0, so {text} means nothing; "
-                "use a number"
+                "use a number, or measure its levels with `alignvec calibrate --card`"
             )
         if not 0 <= share <= 1:
             raise KnobError(

@@ -1,6 +1,7 @@
 """Vectors from what training leaves behind: a LoRA adapter (exact), or two full checkpoints (θ_aligned − θ_base)."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -39,6 +40,16 @@ def base_reference(name: str) -> BaseReference:
         tokenizer=tokenizer_hash(tokenizer),
         licence=demo_model.LICENCE if name == DEMO else stated_licence(folder),
     )
+
+
+def other_base(base: str, aligned: str) -> str | None:
+    """The base that an adapter says it was trained on, if it names another one than is subtracted here."""
+    settings = Path(aligned).expanduser() / ADAPTER_CONFIG
+    if not settings.is_file():
+        return None
+    named = json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    # The same model under another name (a moved folder, its hub id) is not told apart: hence a warning, no error.
+    return named if named and Path(named).name not in (Path(base).name, resolve(base).name) else None
 
 
 def extract(
