@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from alignvec.shipped import INSTALLED
+
 PACKAGES = (
     "alignvec",
     "torch",
@@ -71,6 +73,8 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
+    if INSTALLED:  # the repository around it, if there is one, is a stranger's
+        return None
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)

@@ -11,7 +11,9 @@ from pathlib import Path
 from alignvec.errors import DataError
 
 _PACKAGED = Path(__file__).resolve().parent / "_shipped"
-ROOT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[2]
+INSTALLED = _PACKAGED.is_dir()
+"""Whether this is an installed wheel; else it is a checkout."""
+ROOT = _PACKAGED if INSTALLED else Path(__file__).resolve().parents[2]
 """Folder that everything shipped is in, under its name in the repository, such as `vectors/medical`."""
 
 CONTENTS = {

@@ -58,6 +58,9 @@ def test_the_installed_package_is_the_wheels_own(bare: Bare) -> None:
 
 
 def test_the_demo_runs_from_the_wheel_alone(bare: Bare) -> None:
+    init = ["git", "-C", str(bare.folder.parent), "-c", "user.name=me", "-c", "user.email=me@here"]
+    subprocess.run([*init, "init", "--quiet"], check=True)
+    subprocess.run([*init, "commit", "--quiet", "--allow-empty", "--message", "mine"], check=True)
     done = bare.alignvec("demo", "--limit", 1, "--max-new-tokens", 8, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -66,6 +69,7 @@ def test_the_demo_runs_from_the_wheel_alone(bare: Bare) -> None:
     for sweep in found["sweeps"]:
         first, last = (sweep["curve"][end]["margin"]["value"] for end in (0, -1))
         assert first < 0 < last, "the knob does not turn the preference"
+        assert sweep["provenance"]["commit"] is None, "the repository around the environment is another's"
     assert (bare.work / found["picture"]).stat().st_size > 10_000
 
 
