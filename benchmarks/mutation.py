@@ -112,6 +112,8 @@ def main() -> None:
 
 def lay_out(work: Path, room: Mapping[str, Any]) -> None:
     """Copy the tracked files: sources to where mutmut reads them, all else to where it lets the tests run."""
+    if work.is_dir() and not (work / "mutants").is_dir():
+        raise SystemExit(f"{work} is there and was not made by this script; choose another --work")
     shutil.rmtree(work, ignore_errors=True)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in listed.split("\0"):

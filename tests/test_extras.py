@@ -108,11 +108,28 @@ def test_the_table_of_extras_is_that_of_the_project() -> None:
         assert brought == needs(extra), extra
 
 
-def test_of_several_extras_that_of_the_importing_room_is_named(tmp_path: Path) -> None:
-    for room, extra in (("serve", "serve"), ("data", "data"), ("evaluate", "data")):
-        source = compile("import gradio_is_not_here", str(HERE / room / "file.py"), "exec")
-        with pytest.raises(ModuleNotFoundError) as caught:
-            exec(source)
-        caught.value.name = "gradio.blocks"
-        assert f"'alignvec[{extra}]'" in str(missing_extra(caught.value))
+@pytest.mark.parametrize(
+    ("file", "module", "extra"),
+    [
+        ("serve/file.py", "gradio.blocks", "serve"),
+        ("data/file.py", "gradio", "data"),
+        ("evaluate/file.py", "gradio", "data"),
+        ("serve/vllm/middleware.py", "limits", "vllm"),
+        ("evaluate/harness.py", "peft", "eval"),
+        ("train/dpo.py", "peft", "train"),
+    ],
+)
+def test_of_several_extras_that_of_the_importing_room_is_named(
+    monkeypatch: pytest.MonkeyPatch, file: str, module: str, extra: str
+) -> None:
+    monkeypatch.setattr("alignvec.extras.find_spec", lambda name: None)
+    source = compile("import a_package_that_is_not_here", str(HERE / file), "exec")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        exec(source)
+    caught.value.name = module
+    assert f"'alignvec[{extra}]'" in str(missing_extra(caught.value))
+
+
+def test_what_no_extra_brings_or_is_there_is_no_missing_extra() -> None:
     assert missing_extra(ModuleNotFoundError("no module", name="torch")) is None
+    assert missing_extra(ModuleNotFoundError("no module", name="trl.a_part_of_another_version")) is None

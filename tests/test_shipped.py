@@ -91,6 +91,39 @@ def test_an_error_about_something_shipped_says_how_to_get_it(
     assert hint(message, arguments) == ""
 
 
+def test_a_copy_that_is_stopped_between_folders_can_be_made_again(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def stopped(source: Path, target: Path) -> Path:
+        if source.name == "data" and target.parent == tmp_path / "new":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", stopped)
+        copy_shipped(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    copy_shipped(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("no data file at nosuch.jsonl; check --data", ["nosuch.jsonl", "--out", "data"]),
+        ("no vectors at nope; check --vectors", ["vectors", "--vectors", "nope"]),
+        ("nothing at my/vectors/medical; check it", ["vectors/medical"]),
+    ],
+    ids=["word", "option", "longer path"],
+)
+def test_a_word_that_is_spelt_like_a_folder_is_not_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hint(message, arguments) == ""
+
+
 @pytest.mark.parametrize(
     "arguments", [["vectors/none"], ["elsewhere/medical"], ["--out", "x"], ["../vectors"], [""], []]
 )

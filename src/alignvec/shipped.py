@@ -4,6 +4,7 @@ A checkout has it in the repository's own folders, a wheel inside the package (`
 laid out alike. Nothing but this file asks which of the two it is.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,15 @@ def copy_shipped(folder: Path) -> None:
                 target = Path(staging) / file.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
-            for top in tops:
-                (Path(staging) / top).rename(folder / top)
+            placed: list[str] = []
+            try:
+                for top in tops:
+                    (Path(staging) / top).rename(folder / top)
+                    placed.append(top)
+            except BaseException:  # stopped between two: all or nothing, so that the same command can be given again
+                for top in placed:
+                    (folder / top).rename(Path(staging) / top)
+                raise
 
 
 def hint(message: str, arguments: Sequence[str]) -> str:
@@ -99,9 +107,15 @@ def hint(message: str, arguments: Sequence[str]) -> str:
     for argument in arguments:
         for name in argument.replace("@", "=").replace("#", "=").split("="):
             shipped = Path(name).parts[:1] and any(Path(name).is_relative_to(part) for part in CONTENTS)
-            if shipped and str(Path(name)) in message and not Path(name).exists() and (ROOT / name).exists():
+            if shipped and _names(message, str(Path(name))) and not Path(name).exists() and (ROOT / name).exists():
                 return f" ({name} comes with alignvec: alignvec shipped --copy DIR, then this command in DIR)"
     return ""
+
+
+def _names(message: str, path: str) -> bool:
+    """Whether an error is about a path, not about a word that happens to be spelt alike."""
+    before = "" if "/" in path else r"\b(?:at|in) "
+    return re.search(rf"{before}(?<![\w/.-]){re.escape(path)}(?![\w/-])", message) is not None
 
 
 def _files(place: Path) -> list[Path]:

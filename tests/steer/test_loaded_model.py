@@ -9,7 +9,7 @@ import torch
 
 import alignvec
 from alignvec import models
-from alignvec.errors import KnobError
+from alignvec.errors import ConfigError, DataError, KnobError, VectorError
 from alignvec.steer.loaded_model import LoadedModel
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.router import save_router
@@ -88,6 +88,53 @@ def test_a_router_turns_each_question_by_itself(tiny_folder: Path, vectors: Path
         plain.probabilities("why?")
 
 
+def test_a_router_reads_each_question_once(
+    tiny_folder: Path, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_router(router_of(models.load(str(tiny_folder)), medical=SURE, legal=-SURE), tmp_path)
+    model = alignvec.load(tiny_folder, vectors, router=tmp_path)
+    read, probabilities = [], type(model.router).probabilities
+    monkeypatch.setattr(
+        type(model.router),
+        "probabilities",
+        lambda self, base, texts: read.append(texts) or probabilities(self, base, texts),
+    )
+    replies = model.generate("why?", ["base", "medical=1", "legal=1"], **OPTIONS)
+    assert read == [["why?"]]
+    assert replies[2] == replies[0] != replies[1]
+
+
+def test_a_goal_that_was_solved_with_a_router_needs_it(tiny_folder: Path, vectors: Path, tmp_path: Path) -> None:
+    base = models.load(str(tiny_folder))
+    save_router(router_of(base, medical=SURE, legal=-SURE), tmp_path / "router")
+    goals = tmp_path / "goals.yaml"
+    goals.write_text("routed: true\nsettings:\n  medical=expert: {knobs: {medical: 1.0}, reached: true}\n")
+    model = alignvec.load(tiny_folder, vectors, router=tmp_path / "router")
+    assert model.coefficients(f"@{goals}#medical=expert") == {"medical": 1.0}
+    with pytest.raises(KnobError, match="router"), model.knobs(f"@{goals}#medical=expert"):
+        pass
+
+
+def test_no_vectors_keep_the_router(tiny_folder: Path, tmp_path: Path) -> None:
+    save_router(router_of(models.load(str(tiny_folder)), medical=SURE), tmp_path)
+    assert alignvec.load(tiny_folder, [], router=tmp_path).router is not None
+    with pytest.raises(VectorError):
+        alignvec.load(tiny_folder, [], router=tmp_path / "none")
+
+
+def test_one_reply_is_a_reply_and_none_is_refused(model: LoadedModel) -> None:
+    assert model.logprobs("why?", "abc") == model.logprobs("why?", ["abc"])
+    with pytest.raises(DataError, match="at least one"):
+        model.logprobs("why?", [])
+
+
+@pytest.mark.parametrize("options", [{"temperature": -1}, {"max_tokens": 3}], ids=["value", "name"])
+def test_sampling_that_cannot_work_is_told_in_one_line(model: LoadedModel, options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))) as caught:
+        model.generate("why?", **options)
+    assert "\n" not in str(caught.value)
+
+
 def test_no_vectors_is_the_base(tiny_folder: Path, model: LoadedModel) -> None:
     bare = alignvec.load(tiny_folder, [])
     assert bare.scales == {}
@@ -105,9 +152,23 @@ def test_no_vectors_is_the_base(tiny_folder: Path, model: LoadedModel) -> None:
         ("a", {"medical": "much"}, "much"),
         ("a", [], "at least one"),
         ([], "base", "at least one"),
+        ("a", {"medical": None}, "not a number"),
+        ("a", {"medical": True}, "not a number"),
+        ("a", {"medical": float("nan")}, "not a finite number"),
         (["a", "b"], ["base"] * 3, "2 questions and 3 settings"),
     ],
-    ids=["name", "name-in-mapping", "value", "value-in-mapping", "no-setting", "no-question", "numbers"],
+    ids=[
+        "name",
+        "name-in-mapping",
+        "value",
+        "value-in-mapping",
+        "no-setting",
+        "no-question",
+        "none",
+        "truth",
+        "nan",
+        "numbers",
+    ],
 )
 def test_what_cannot_be_turned_is_told(
     model: LoadedModel, questions: str | list[str], settings: str | list[str], told: str

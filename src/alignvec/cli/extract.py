@@ -60,6 +60,10 @@ def extract(
         raise ConfigError("--form combines two sides; give the other one with --negative")
     chosen = parse_form(compressed) if compressed else None
     require_free(out)
+    for place in filter(None, (aligned, negative)):
+        if named := other_base(base, place):
+            said = f"{place} says that it was trained on {named}, and is taken for one of {base}; check --base"
+            typer.echo(f"warning: {said}", err=True)
     with progress() as advance:
         sides = [
             run(
@@ -82,11 +86,6 @@ def extract(
             vector = compress(vector, chosen, seed=seed, advance=lambda done: advance("compress", done, tensors))
     saved = save_vector(vector, out, dtype=getattr(torch, storage) if storage else None)
     warnings = [side.card.source.warning() for side in sides if side.card.source]
-    for place in filter(None, (aligned, negative)):
-        if named := other_base(base, place):
-            warnings.append(
-                f"{place} says that it was trained on {named}, and is taken for one of {base}; check --base"
-            )
     for warning in dict.fromkeys(filter(None, warnings)):
         typer.echo(f"warning: {warning}", err=True)
     if json:

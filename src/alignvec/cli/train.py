@@ -1,6 +1,7 @@
 """`alignvec train`: from a recipe to a vector."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -85,5 +86,7 @@ def train(
             }
         )
     else:
-        other = "" if config.base == DEMO else f" --model {config.base}"
-        typer.echo(f"vector: {folder}\ntry it: alignvec ask '...'{other} --vectors {folder} --knob {config.name}=1")
+        other = "" if config.base == DEMO else f" --model {quote(config.base)}"
+        typer.echo(
+            f"vector: {folder}\ntry it: alignvec ask '...'{other} --vectors {quote(str(folder))} --knob {config.name}=1"
+        )

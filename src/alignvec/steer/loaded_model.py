@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
+from pydantic import ValidationError
+
 from alignvec import models
-from alignvec.errors import KnobError
+from alignvec.errors import ConfigError, DataError, KnobError
 from alignvec.logprobs import encode_replies
 from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
 from alignvec.steer.loading import load_knobbed
@@ -67,28 +69,32 @@ class LoadedModel:
         Raises:
             KnobError: if a setting cannot be read, names a vector that is not loaded, or there are several questions
                 and another number of settings.
+            ConfigError: if a sampling option cannot work.
             DataError: if a question with the reply does not fit the model's context.
         """
         asked, turned = self._rows(questions, settings)
-        return self.knobbed.generate(asked, turned, Sampling(**sampling))
+        return self.knobbed.generate(asked, turned, _sampling(sampling))
 
     def logprobs(
-        self, question: str, replies: Sequence[str], settings: Setting | Sequence[Setting] = "base"
+        self, question: str, replies: str | Sequence[str], settings: Setting | Sequence[Setting] = "base"
     ) -> list[list[float]]:
         """Mean log-probability per token, in nats, of given replies to a question, [settings, replies].
 
         Args:
             question: what a user asks.
-            replies: texts to score, the end of the turn included.
+            replies: one text to score or several, the end of the turn included.
             settings: knobs, one setting or several.
 
         Raises:
             KnobError: as `generate`.
-            DataError: if the question with a reply does not fit the model's context.
+            DataError: if there is no reply, or the question with one does not fit the model's context.
         """
+        texts = [replies] if isinstance(replies, str) else list(replies)
+        if not texts:
+            raise DataError("no reply to score; give at least one")
         asked, turned = self._rows(question, settings)
         base = self.knobbed.base
-        encoded = encode_replies(base.tokenizer, question, replies, max_length=base.context_length)
+        encoded = encode_replies(base.tokenizer, question, texts, max_length=base.context_length)
         sums = self.knobbed.score([encoded] * len(asked), turned).tolist()
         return [[total / len(ids) for total, ids in zip(row, encoded.replies, strict=True)] for row in sums]
 
@@ -96,19 +102,22 @@ class LoadedModel:
     def knobs(self, setting: Setting) -> Iterator[Any]:
         """The `transformers` model with its knobs turned, for code of your own; afterwards it is the base, bit for bit.
 
-        No router acts here.
+        No router acts here, so a goal that was solved with one is refused.
         """
-        with self.knobbed.knobs(self.coefficients(setting)) as model:
+        with self.knobbed.knobs(self._coefficients(setting, router=False)) as model:
             yield model
 
     def coefficients(self, setting: Setting) -> Knobs:
-        """λ of every knob that a setting names.
+        """λ of every knob that a setting names, before a router turns it for a question.
 
         Raises:
             KnobError: as `generate`.
         """
+        return self._coefficients(setting, router=self.router is not None)
+
+    def _coefficients(self, setting: Setting, *, router: bool) -> Knobs:
         if isinstance(setting, str):
-            found = parse_knobs(setting, scales=self.scales, router=self.router is not None)
+            found = parse_knobs(setting, scales=self.scales, router=router)
             check_knobs(found, self.scales)
             return found
         check_knobs(dict.fromkeys(setting, 0.0), self.scales)
@@ -138,10 +147,22 @@ class LoadedModel:
         asked, turned = (asked * rows)[:rows], (turned * rows)[:rows]
         if self.router is None:
             return asked, turned
-        return asked, [
-            routed(self.router, self.knobbed, (question,), [knobs])[1][0]
-            for question, knobs in zip(asked, turned, strict=True)
-        ]
+        acting: list[Knobs] = [{} for _ in asked]
+        for question in dict.fromkeys(asked):  # the router reads each question once
+            places = [place for place, other in enumerate(asked) if other == question]
+            _, found = routed(self.router, self.knobbed, (question,), [turned[place] for place in places])
+            for place, knobs in zip(places, found, strict=True):
+                acting[place] = dict(knobs)
+        return asked, acting
+
+
+def _sampling(options: SamplingOptions) -> Sampling:
+    try:
+        return Sampling(**options)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"{name}: {wrong['msg']}; the options are {', '.join(Sampling.model_fields)}") from None
 
 
 def load_model(
@@ -156,12 +177,13 @@ def load_model(
     """See `alignvec.load`."""
     folders = [vectors] if isinstance(vectors, str | Path) else vectors
     if folders is not None and not folders:
-        return LoadedModel(KnobbedModel(models.load(str(model), dtype=dtype, device=device)))
-    knobbed = load_knobbed(
-        str(model),
-        None if folders is None else [Path(folder) for folder in folders],
-        dtype=dtype,
-        device=device,
-        allow_other_base=allow_other_base,
-    )
+        knobbed = KnobbedModel(models.load(str(model), dtype=dtype, device=device))
+    else:
+        knobbed = load_knobbed(
+            str(model),
+            None if folders is None else [Path(folder) for folder in folders],
+            dtype=dtype,
+            device=device,
+            allow_other_base=allow_other_base,
+        )
     return LoadedModel(knobbed, None if router is None else router_for(knobbed.base, Path(router)))

@@ -36,8 +36,8 @@ class Scale:
         if isinstance(value, str) and value.strip().endswith("%"):
             return self._percent(value.strip())
         try:
-            number = float(value)
-        except (ValueError, OverflowError):
+            number = float("true" if isinstance(value, bool) else value)
+        except (TypeError, ValueError, OverflowError):
             also = f", a level ({', '.join(self.levels)}) or a percentage" if self.levels else ""
             raise KnobError(
                 f"knob {self.name!r}: {str(value)[:40]!r} is not a number{also}; write it like {self.name}=0.5"

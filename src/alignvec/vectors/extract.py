@@ -47,9 +47,13 @@ def other_base(base: str, aligned: str) -> str | None:
     settings = Path(aligned).expanduser() / ADAPTER_CONFIG
     if not settings.is_file():
         return None
-    named = json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    # The same model under another name (a moved folder, its hub id) is not told apart: hence a warning, no error.
-    return named if named and Path(named).name not in (Path(base).name, resolve(base).name) else None
+    named, folder = json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path"), resolve(base)
+    if not isinstance(named, str) or not named:
+        return None
+    if Path(named).is_dir():
+        return None if Path(named).samefile(folder) else named
+    # A model that was moved, or a hub id of what lies here, goes by its last name alone: hence a warning, no error.
+    return None if Path(named).name in (Path(base).name, folder.name) else named
 
 
 def extract(

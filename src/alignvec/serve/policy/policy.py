@@ -132,7 +132,7 @@ def load_policy(path: Path) -> Policy:
     for rules in (*read.keys, *([anonymous] if anonymous else [])):
         if rules.forced and rules.vectors is None:  # reads like a locked key, and is one with all other knobs free
             raise ConfigError(
-                f"{path}: {rules.name}: forced without vectors would leave every other vector free; "
+                f"{path}: {rules.name}: forced without vectors would leave any other loaded vector free; "
                 "add `vectors: {}` to free none, or list those that this key may turn"
             )
     return Policy(str(path), read.keys, anonymous)
