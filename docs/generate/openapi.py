@@ -55,4 +55,6 @@ def metrics_table() -> str:
 
 
 def _errors(error: type[ServeError]) -> list[type[ServeError]]:
-    return [one for child in error.__subclasses__() for one in (child, *_errors(child))]
+    # What stands in front of vLLM has one of its own, which is known only where that was imported.
+    own = [child for child in error.__subclasses__() if not child.__module__.startswith("alignvec.serve.vllm")]
+    return [one for child in own for one in (child, *_errors(child))]
