@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
 
 from alignvec import models
 from alignvec.data.load import load_rows
@@ -17,8 +17,11 @@ from alignvec.vectors.delta import Delta, LowRankDelta
 from alignvec.vectors.fingerprint import fingerprint, template_hash
 from alignvec.vectors.vector import AlignmentVector
 
-settings.register_profile("alignvec", deadline=None)  # a busy machine is no failure
-settings.load_profile("alignvec")
+if find_spec("hypothesis"):  # the environment of the tests on vLLM has none
+    from hypothesis import settings
+
+    settings.register_profile("alignvec", deadline=None)  # a busy machine is no failure
+    settings.load_profile("alignvec")
 
 
 @pytest.fixture(scope="session")
