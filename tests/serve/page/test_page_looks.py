@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.serve.page.asking import ask
+from tests.serve.page.asking import ask, refusal
 
 
 def test_a_notice_is_seen_on_a_phone_wherever_one_is(opened: Callable[..., Any]) -> None:
     page = opened(viewport={"width": 390, "height": 740}, has_touch=True)
     page.fill("#knob-a-2 input[type=number]", "-0.5")
-    page.fill("#question-chat textarea", "why?")
-    page.press("#question-chat textarea", "Enter")
-    page.wait_for_selector("#notice [role=alert]")
+    refusal(page, "why?", "knob 'own'")
     assert page.evaluate("scrollY") > 0
     box = page.locator("#notice [role=alert]").bounding_box()
     assert 0 <= box["y"] < 740 - box["height"] and box["x"] >= 0 and box["x"] + box["width"] <= 390

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.page.asking import EXPERT, ask
+from tests.serve.page.asking import EXPERT, ask, refusal
 from tests.serve.page.fake_service import FakeService, served
 
 
@@ -48,9 +48,7 @@ def test_a_value_that_is_cut_or_forbidden_is_said_in_one_line(opened: Callable[.
     page.fill("#knob-a-0 input[type=number]", "50")
     assert "under medical=1 with 3 messages" in ask(page, "further?")
     page.fill("#knob-a-2 input[type=number]", "-0.5")
-    page.fill("#question-chat textarea", "kept")
-    page.press("#question-chat textarea", "Enter")
-    page.wait_for_selector("#notice [role=alert]")
+    refusal(page, "kept", "knob 'own'")
     assert page.inner_text("#notice").strip() == "knob 'own' may not be below 0 with this key; raise it to 0"
     assert page.input_value("#question-chat textarea") == "kept"
 
@@ -69,6 +67,23 @@ def test_both_settings_of_a_comparison_are_asked_at_the_same_time(
     for place, knobs in (("a", "medical=-0.5"), ("b", "legal=0.75")):
         page.wait_for_selector(f"#reply-{place} :text('asked which? under {knobs} with 1 messages, and that is all')")
     assert service.most_running == 2
+
+
+def test_what_is_typed_while_a_reply_streams_is_the_next_question(
+    opened: Callable[..., Any], service: FakeService
+) -> None:
+    page = opened()
+    service.pause = 0.2
+    page.fill("#question-chat textarea", "first?")
+    page.press("#question-chat textarea", "Enter")
+    page.wait_for_selector("#chat .bot.message :text('was')")
+    page.fill("#question-chat textarea", "and then?")
+    page.press("#question-chat textarea", "Enter")  # too early
+    page.wait_for_selector("#chat .bot.message :text('that is all')")
+    assert page.input_value("#question-chat textarea") == "and then?"
+    service.pause = 0.0
+    assert "asked and then? under base with 3 messages" in ask(page, "and then?")
+    assert len(service.asked) == 2
 
 
 @pytest.mark.parametrize("how", ["stop", "close"])
@@ -148,14 +163,10 @@ def test_a_key_is_used_for_every_call_and_kept_nowhere(opened: Callable[..., Any
         page = opened(address)
         for key, message in (("wrong", "no such API key; check the key"), ("slow", "6 requests per minute; wait 10 s")):
             page.fill("#key input", key)
-            page.fill("#question-chat textarea", "why?")
-            page.press("#question-chat textarea", "Enter")
-            page.wait_for_selector(f"#notice [role=alert]:has-text('{message}')")
+            refusal(page, "why?", message)
         assert service.asked == []
         page.fill("#key input", "")
-        page.fill("#question-chat textarea", "why?")
-        page.press("#question-chat textarea", "Enter")
-        page.wait_for_selector("#notice [role=alert]:has-text('enter yours above the knobs')")
+        refusal(page, "why?", "enter yours above the knobs")
         page.fill("#key input", secret)
         assert page.get_attribute("#key input", "type") == "password"
         assert "under base with 1 messages" in ask(page, "why?")

@@ -37,14 +37,18 @@ class Events:
         self.vectors = tuple(service.engine.scales)
 
     async def chat(self, question: str, history: list[Any], key: str, *values: float) -> AsyncIterator[list[Any]]:
-        """Stream the next reply; yields question box, chat, notice. A refused question goes back into its box."""
+        """Stream the next reply; yields question box, chat, notice. A refused question goes back into its box.
+
+        The box is emptied once: what is typed while the reply streams is the next question.
+        """
         messages = [*plain(history), {"role": "user", "content": question}]
         try:
             setting = applied(self._service, key, self._knobs(values))
             yield ["", shown([*messages, {"role": "assistant", "content": "…"}]), notice(remark(setting))]
             async with aclosing(reply(self._service, key, messages, setting)) as texts:
                 async for text, turned in texts:
-                    yield ["", shown([*messages, {"role": "assistant", "content": text}]), notice(remark(turned))]
+                    answer = {"role": "assistant", "content": text}
+                    yield [gr.skip(), shown([*messages, answer]), notice(remark(turned))]
         except AlignvecError as error:
             yield [question, shown(plain(history)), notice(error)]
 
