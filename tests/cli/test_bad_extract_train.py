@@ -46,6 +46,18 @@ def test_extract_tells_a_base_without_a_tokenizer(command: Command, aligned: Pat
     assert_told(extract(command, base, aligned, tmp_path / "v"), "ModelError", base)
 
 
+@pytest.mark.parametrize(
+    "settings", [b'{"peft_type": ', b"[1]", b"\xff\xfe", b"{}"], ids=["cut", "list", "bytes", "bare"]
+)
+def test_extract_tells_an_adapter_with_damaged_settings(
+    command: Command, tiny_folder: Path, tmp_path: Path, settings: bytes
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    place = tmp_path / "adapter" / "adapter_config.json"
+    place.write_bytes(settings)
+    assert_told(extract(command, tiny_folder, place.parent, tmp_path / "v"), "VectorError", place, "adapter")
+
+
 def test_extract_tells_an_out_below_a_file(command: Command, tiny_folder: Path, aligned: Path, tmp_path: Path) -> None:
     done = extract(command, tiny_folder, aligned, tmp_path / "file" / "v")
     assert_told(done, "StorageError", tmp_path / "file" / "v", "choose another place")

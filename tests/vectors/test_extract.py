@@ -275,6 +275,7 @@ def test_a_base_without_a_usable_tokenizer_is_told_in_one_line_with_the_cause(
 @pytest.mark.parametrize("named", ["somebody/else", "moved/BASE", None], ids=["another", "the same elsewhere", "none"])
 def test_an_adapter_that_names_another_base_is_noticed(named: str | None, tiny_folder: Path, tmp_path: Path) -> None:
     named = named and named.replace("BASE", tiny_folder.name)
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": named}))
+    settings = {"peft_type": "LORA", "lora_alpha": 8, "base_model_name_or_path": named}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     assert other_base(str(tiny_folder), str(tmp_path)) == ("somebody/else" if named == "somebody/else" else None)
     assert other_base(str(tiny_folder), str(tiny_folder)) is None  # a whole model names no base

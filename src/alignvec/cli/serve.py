@@ -77,7 +77,7 @@ def serve(
 ) -> None:
     """Serve an OpenAI-compatible API, with knobs per request.
 
-    And a page to turn them, at /.
+    A page to turn them is at /.
     """
     from alignvec.errors import ConfigError, KnobError
     from alignvec.serve.address import bind, require_loopback

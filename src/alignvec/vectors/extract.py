@@ -1,7 +1,6 @@
 """Vectors from what training leaves behind: a LoRA adapter (exact), or two full checkpoints (θ_aligned − θ_base)."""
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,6 +10,7 @@ from alignvec import demo_model
 from alignvec.errors import ModelError, VectorError
 from alignvec.models import DEMO, resolve, stated_licence
 from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
+from alignvec.vectors.adapter_settings import read_settings
 from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.difference import difference
@@ -43,11 +43,16 @@ def base_reference(name: str) -> BaseReference:
 
 
 def other_base(base: str, aligned: str) -> str | None:
-    """The base that an adapter says it was trained on, if it names another one than is subtracted here."""
+    """The base that an adapter says it was trained on, if it names another one than is subtracted here.
+
+    Raises:
+        VectorError: if the adapter's settings cannot be read.
+        ModelError: if there is no such base.
+    """
     settings = Path(aligned).expanduser() / ADAPTER_CONFIG
     if not settings.is_file():
         return None
-    named, folder = json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path"), resolve(base)
+    named, folder = read_settings(settings).get("base_model_name_or_path"), resolve(base)
     if not isinstance(named, str) or not named:
         return None
     if Path(named).is_dir():
