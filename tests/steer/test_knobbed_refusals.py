@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alignvec import models
-from alignvec.errors import AlignvecError, DataError, KnobError, VectorError
+from alignvec.errors import DataError, KnobError, VectorError
 from alignvec.logprobs import encode_prompt
 from alignvec.models import BaseModel
 from alignvec.steer.model import KnobbedModel
@@ -36,7 +36,7 @@ def test_as_many_settings_as_rows_are_needed_for_a_dense_vector_too(tiny: BaseMo
 
 
 def test_no_setting_at_all_is_refused(knobbed: KnobbedModel) -> None:
-    with pytest.raises(AlignvecError):
+    with pytest.raises(KnobError, match="0 knob settings for a batch of 2 rows"):
         knobbed.generate(QUERIES[:2], [], GREEDY_SHORT)
 
 
