@@ -115,7 +115,7 @@ def test_the_first_records_only(tmp_path: Path) -> None:
     ("name", "content", "complaint"),
     [
         ("a.jsonl", b"", "the file is empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "the file is empty"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "the file is empty"),
         ("a.json", b"[]", "the file is empty"),
         ("a.json", b" ", "the file is empty"),
         ("a.csv", b"prompt,chosen,rejected\n", "the file is empty"),

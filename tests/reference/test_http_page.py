@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from alignvec.serve.api.schema import AlignmentInfo, ChatChunk, ChatReply, CompletionReply, ModelList
+from alignvec.serve.api.about_schema import AlignmentInfo, ModelList
+from alignvec.serve.api.reply_schema import ChatChunk, ChatReply, CompletionReply
 from alignvec.serve.policy.keys import key_hash
 from alignvec.serve.policy.policy import Policy, load_policy
 from alignvec.vectors.store import find_vectors, load_card

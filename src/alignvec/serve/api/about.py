@@ -5,9 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
+from alignvec.serve.api.about_schema import AlignmentInfo, ModelInfo, ModelList, Status
 from alignvec.serve.api.errors import ERRORS
 from alignvec.serve.api.knobs import model_knobs
-from alignvec.serve.api.schema import KEY, AlignmentInfo, ModelInfo, ModelList, Status, answered
+from alignvec.serve.api.schema import KEY, answered
 from alignvec.serve.api.told import told_alignment, told_model, told_models
 from alignvec.serve.errors import BadRequestError, ForbiddenError, UnknownModelError
 from alignvec.serve.policy.rules import Rules

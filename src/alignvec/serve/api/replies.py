@@ -16,7 +16,8 @@ from alignvec.serve.api.body import MOST_CHOICES, Body, ChatBody, CompletionBody
 from alignvec.serve.api.connection import while_connected
 from alignvec.serve.api.errors import ERRORS
 from alignvec.serve.api.knobs import HEADER, header_knobs, model_knobs
-from alignvec.serve.api.schema import KEY, KNOBS_HEADER, ChatChunk, ChatReply, CompletionReply, answered
+from alignvec.serve.api.reply_schema import ChatChunk, ChatReply, CompletionReply
+from alignvec.serve.api.schema import KEY, KNOBS_HEADER, answered
 from alignvec.serve.api.shapes import ChatShape, CompletionShape, Shape
 from alignvec.serve.ask import GONE, Ask, Piece
 from alignvec.serve.errors import BadRequestError, ServeError
