@@ -170,7 +170,7 @@ def test_a_cache_that_cannot_be_written_is_told_with_the_next_step(
     (tmp_path / "file").touch()
     monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "file" / "x"))
     with pytest.raises(
-        StorageError, match=r"cannot write .*/file/x/.*: a parent of it is a file; choose another place"
+        StorageError, match=r"cannot write .*/file/x/.*: a file is in the way, here or above; choose another place"
     ):
         ensure_demo_model()
 

@@ -122,12 +122,38 @@ def test_a_new_folder_that_cannot_be_put_in_place_leaves_the_old_there(
     assert tree(tmp_path) == {"vector/card.json": "old"}
 
 
+@pytest.mark.parametrize("place", [".", "", "../here"])
+def test_the_current_folder_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with (
+        pytest.raises(StorageError, match="it is the current folder; name a new one in it"),
+        atomic_folder(Path(place)),
+    ):
+        pass
+    assert list((tmp_path / "here").iterdir()) == [] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_place_that_cannot_be_moved_leaves_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vector").mkdir()
+    (tmp_path / "vector" / "card.json").write_text("old")
+
+    def fails(self: Path, target: Path) -> Path:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rename", fails)
+    told = "cannot write .*vector: device or resource busy; choose another place"
+    with pytest.raises(StorageError, match=told), atomic_folder(tmp_path / "vector") as staging:
+        (staging / "new.txt").write_text("new")
+    assert tree(tmp_path) == {"vector/card.json": "old"} and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_place_below_a_file_is_told_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StorageError, match="a parent of it is a file; choose another place"):
+    with pytest.raises(StorageError, match="a file is in the way, here or above; choose another place"):
         write_text(tmp_path / "file" / "x" / "card.json", "new")
     with (
-        pytest.raises(StorageError, match="a parent of it is a file; choose another place"),
+        pytest.raises(StorageError, match="a file is in the way, here or above; choose another place"),
         atomic_folder(tmp_path / "file" / "x" / "vector"),
     ):
         pass

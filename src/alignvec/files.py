@@ -28,7 +28,7 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; choose another place",
     errno.EACCES: "permission denied; choose another place",
     errno.EPERM: "permission denied; choose another place",
-    errno.ENOTDIR: "a parent of it is a file; choose another place",
+    errno.ENOTDIR: "a file is in the way, here or above; choose another place",
     errno.EEXIST: "a file is in the way; choose another place",
     errno.EISDIR: "a folder is in the way; choose another place",
 }
@@ -48,10 +48,14 @@ def storage_errors(path: Path) -> Iterator[None]:
         if not found:
             raise
         number = int(found[1])
-        raise StorageError(f"cannot write {path}: {_REASONS.get(number, os.strerror(number))}") from error
+        raise StorageError(f"cannot write {path}: {_REASONS.get(number) or _told(os.strerror(number))}") from error
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        reason = _REASONS.get(error.errno or 0) or _told(error.strerror or str(error))
         raise StorageError(f"cannot write {path}: {reason}") from error
+
+
+def _told(reason: str) -> str:
+    return f"{reason[:1].lower()}{reason[1:]}; choose another place"
 
 
 @contextmanager
@@ -67,6 +71,8 @@ def atomic_folder(path: Path, *, everyone: bool = False) -> Iterator[Path]:
     Raises:
         StorageError: if the place cannot be written.
     """
+    if path.resolve() == Path.cwd():
+        raise StorageError(f"cannot write {path}: it is the current folder; name a new one in it")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -86,11 +92,16 @@ def put_in_place(staging: Path, path: Path) -> None:
         staging.rename(path)
         return
     retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(retired / "content")
+    try:
+        path.rename(retired / "content")
+    except OSError:
+        retired.rmdir()
+        raise
     try:
         staging.rename(path)
     except OSError:
         (retired / "content").rename(path)
+        retired.rmdir()
         raise
     shutil.rmtree(retired)
 

@@ -47,7 +47,9 @@ def test_extract_tells_a_base_without_a_tokenizer(command: Command, aligned: Pat
 
 
 @pytest.mark.parametrize(
-    "settings", [b'{"peft_type": ', b"[1]", b"\xff\xfe", b"{}"], ids=["cut", "list", "bytes", "bare"]
+    "settings",
+    [b'{"peft_type": ', b"[1]", b"\xff\xfe", b"{}", b"[" * 100_000, b'{"lora_alpha": 8}'],
+    ids=["cut", "list", "bytes", "bare", "deep", "kind"],
 )
 def test_extract_tells_an_adapter_with_damaged_settings(
     command: Command, tiny_folder: Path, tmp_path: Path, settings: bytes

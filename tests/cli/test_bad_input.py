@@ -123,3 +123,23 @@ def test_a_cache_below_a_file_is_told(command: Command, place: Path, tmp_path: P
     command.monkeypatch.setenv("ALIGNVEC_CACHE", str(tmp_path / "file" / "x"))
     done = command("ask", "Why?", "--model", "demo", "--vectors", place)
     assert_told(done, "StorageError", tmp_path / "file" / "x", "choose another place")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["ask", "hello", "--knob", ""], "--knob is empty"),
+        (["ask", "hello", "--vectors="], "--vectors is empty"),
+        (["shipped", "--copy", ""], "--copy is empty"),
+        (["extract", "--aligned", "x", "--name", "v", "--out", "v", "--negative", ""], "--negative is empty"),
+        (["ask", ""], "an argument is empty"),
+    ],
+    ids=["knob", "equals", "copy", "negative", "question"],
+)
+def test_an_empty_argument_is_a_variable_that_was_not_set(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert_told(command(*arguments), "ConfigError", named, "give it a value, or leave it out")
+    assert sorted(tmp_path.iterdir()) == before

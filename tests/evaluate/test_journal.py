@@ -121,7 +121,7 @@ def test_the_order_of_the_scope_does_not_matter(tmp_path: Path) -> None:
 
 def test_a_place_under_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="a parent of it is a file; choose another place"):
+    with pytest.raises(StorageError, match="a file is in the way, here or above; choose another place"):
         Journal(tmp_path / "file" / "out" / "journal.jsonl")
 
 

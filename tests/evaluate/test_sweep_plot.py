@@ -93,5 +93,5 @@ def test_what_was_not_generated_is_not_drawn(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_place_under_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"cannot write .*sweep\.png: a parent of it is a file"):
+    with pytest.raises(StorageError, match=r"cannot write .*sweep\.png: a file is in the way, here or above"):
         plot_sweep(result(THREE), tmp_path / "file" / "out" / "sweep.png")

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from alignvec.errors import VectorError
 from alignvec.models import BaseModel
 from alignvec.vectors.adapter import read_adapter
 from alignvec.vectors.checkpoint import open_checkpoint
+from alignvec.vectors.delta import LowRankDelta
 from tests.vectors.peft_adapters import HEAD, change, write_adapter
 
 
@@ -90,6 +92,9 @@ def test_what_no_delta_can_hold_stays_refused_beside_the_base(
         ({"alpha_pattern": {"q_proj": None}}, "no usable alpha"),
         ({"lora_alpha": float("nan")}, r"not finite in torch.float32 at scale nan \(alpha / rank\)"),
         ({"lora_alpha": float("inf")}, "not finite in torch.float32 at scale inf"),
+        ({"alpha_pattern": [1]}, "no usable alpha"),
+        ({"use_rslora": "yes"}, "use_rslora='yes' has no exact low-rank delta"),
+        ({"peft_type": None}, "peft_type=None has no exact low-rank delta"),
     ],
 )
 def test_settings_that_give_no_scale_are_refused_in_one_line(
@@ -108,6 +113,45 @@ def test_factors_that_only_their_scale_makes_infinite_are_refused(untied: BaseMo
     assert read_adapter(tmp_path / "adapter")
     with pytest.raises(VectorError, match=r"not finite in torch.float16 at scale 1e\+06"):
         read_adapter(tmp_path / "adapter", torch.float16)
+
+
+def test_factors_whose_product_overflows_are_refused(untied: BaseModel, tmp_path: Path) -> None:
+    write_adapter(untied, tmp_path / "adapter")
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    for size, fits in ((1e18, True), (1e30, False)):
+        factors = {
+            f"{module}.lora_A.weight": torch.full((4, 32), size),
+            f"{module}.lora_B.weight": torch.full((32, 4), size),
+        }
+        change(tmp_path / "adapter", **factors)
+        if fits:
+            assert torch.isfinite(
+                read_adapter(tmp_path / "adapter")["model.layers.0.self_attn.q_proj.weight"].dense()
+            ).all()
+        else:
+            with pytest.raises(VectorError, match="layers.0.self_attn.q_proj, or their product, are not finite"):
+                read_adapter(tmp_path / "adapter")
+
+
+def test_factors_in_eight_bits_are_read(untied: BaseModel, tmp_path: Path) -> None:
+    write_adapter(untied, tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(path).items()}
+    save_file(small, path, metadata={"format": "pt"})
+    deltas, name = read_adapter(tmp_path / "adapter"), "model.layers.0.self_attn.q_proj"
+    a, b = (small[f"base_model.model.{name}.lora_{side}.weight"].float() for side in "AB")
+    assert torch.equal(deltas[f"{name}.weight"].dense(), LowRankDelta(a, b * 1.5).dense())
+    small[f"base_model.model.{name}.lora_B.weight"][0, 0] = float("nan")
+    save_file(small, path, metadata={"format": "pt"})
+    with pytest.raises(VectorError, match=f"{name}.lora_B.weight has values that are not finite"):
+        read_adapter(tmp_path / "adapter")
+
+
+def test_an_adapter_without_tensors_is_refused(untied: BaseModel, tmp_path: Path) -> None:
+    write_adapter(untied, tmp_path / "adapter")
+    save_file({}, tmp_path / "adapter/adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(VectorError, match=r"adapter_model.safetensors changes nothing; give the folder of"):
+        read_adapter(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("shape", [(0, 32), ()])

@@ -279,3 +279,31 @@ def test_an_adapter_that_names_another_base_is_noticed(named: str | None, tiny_f
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     assert other_base(str(tiny_folder), str(tmp_path)) == ("somebody/else" if named == "somebody/else" else None)
     assert other_base(str(tiny_folder), str(tiny_folder)) is None  # a whole model names no base
+
+
+def test_an_adapter_may_name_its_base_by_anything(tiny_folder: Path, tmp_path: Path) -> None:
+    for named in ("x" * 5000, "zero\0byte"):
+        settings = {"peft_type": "LORA", "lora_alpha": 8, "base_model_name_or_path": named}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+        assert other_base(str(tiny_folder), str(tmp_path)) == named
+
+
+@pytest.mark.parametrize("how", ["never trained", "alpha of 0"])
+def test_an_adapter_that_changes_nothing_is_refused(tiny: BaseModel, tmp_path: Path, how: str) -> None:
+    write_adapter(tiny, tmp_path / "adapter", lora_alpha=6 if how == "never trained" else 0)
+    if how == "never trained":
+        path = tmp_path / "adapter/adapter_model.safetensors"
+        save_file({name: t * ("lora_A" in name) for name, t in load_file(path).items()}, path)
+    with pytest.raises(VectorError, match=r"adapter changes nothing: all its factors' products are 0"):
+        extract(tiny.name, str(tmp_path / "adapter"), name="medical")
+
+
+def test_an_adapter_with_factors_of_another_rank_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    write_adapter(tiny, tmp_path / "adapter", rank_pattern={"layers.1.self_attn.q_proj": 2})
+    extract(tiny.name, str(tmp_path / "adapter"), name="medical")
+    path = tmp_path / "adapter/adapter_config.json"
+    settings = json.loads(path.read_text())
+    for changed, rank in (({"r": 64}, 64), ({"rank_pattern": {"q_proj": 9}}, 9), ({"rank_pattern": {}}, 4)):
+        path.write_text(json.dumps({**settings, **changed}))
+        with pytest.raises(VectorError, match=f"gives model.layers.* rank {rank}, but its factors have rank [42]"):
+            extract(tiny.name, str(tmp_path / "adapter"), name="medical")

@@ -1,7 +1,8 @@
 """The `alignvec` command: parse, call one function, print."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Annotated, NoReturn
 
 import typer
@@ -46,7 +47,7 @@ from alignvec.cli.sweep import sweep
 from alignvec.cli.train import train
 from alignvec.cli.transfer import transfer
 from alignvec.cli.verify import verify
-from alignvec.errors import AlignvecError
+from alignvec.errors import AlignvecError, ConfigError
 
 app = typer.Typer(
     name="alignvec",
@@ -103,9 +104,23 @@ def fail(error: AlignvecError) -> NoReturn:
     sys.exit(2)
 
 
+def require_values(arguments: Sequence[str]) -> None:
+    """Check that no argument is empty: a variable of the shell that is not set would else pass for `.` or for nothing.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for before, argument in pairwise(("", *arguments)):
+        option, separator, value = argument.partition("=")
+        if not argument or (argument.startswith("--") and separator and not value):
+            named = option or (before if before.startswith("-") else "an argument")
+            raise ConfigError(f"{named} is empty; give it a value, or leave it out")
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
+        require_values(sys.argv[1:])
         with one_voice():
             app()
     except AlignvecError as error:

@@ -62,7 +62,7 @@ def extract(
     require_free(out)
     for place in filter(None, (aligned, negative)):
         if named := other_base(base, place):
-            said = f"{place} says that it was trained on {named}, and is taken for one of {base}; check --base"
+            said = f"{place} says that it was trained on {named[:200]!r}, and is taken for one of {base}; check --base"
             typer.echo(f"warning: {said}", err=True)
     with progress() as advance:
         sides = [

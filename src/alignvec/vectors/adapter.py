@@ -87,8 +87,10 @@ def read_adapter(folder: Path, dtype: torch.dtype = torch.float32, base: Checkpo
     if base is not None:
         deltas |= _saved_whole(folder, config, tensors, dtype, base)
         _tie_head(folder, deltas, base)
-    if tensors or not deltas:
+    if tensors:
         raise VectorError(f"{folder / ADAPTER} holds tensors that are no LoRA factors: {sorted(tensors)[:3]}")
+    if not deltas:
+        raise VectorError(f"{folder / ADAPTER} changes nothing; give the folder of an adapter that was trained")
     return deltas
 
 
@@ -118,13 +120,21 @@ def _low_rank(
             if first in _EMBEDDING:  # PEFT adds (b @ a)ᵀ to an embedding's weight
                 a, b = b.T.contiguous(), a.T.contiguous()
             delta = LowRankDelta(a.to(dtype), b.to(dtype) * scale)
-            if not (torch.isfinite(delta.a).all() and torch.isfinite(delta.b).all()):
+            if not _finite(delta):
                 raise VectorError(
-                    f"{folder}: factors of {name} are not finite in {dtype} at scale {scale:g} (alpha / rank); "
+                    f"{folder}: factors of {name}, or their product, are not finite in {dtype} "
+                    f"at scale {scale:g} (alpha / rank); "
                     "copy the whole folder again"
                 )
             deltas[f"{name}.weight"] = delta
     return deltas
+
+
+def _finite(delta: LowRankDelta) -> bool:
+    """Whether the factors are finite, and so small that their product is in float32."""
+    if not (torch.isfinite(delta.a).all() and torch.isfinite(delta.b).all()):
+        return False
+    return delta.rank * delta.a.abs().max().item() * delta.b.abs().max().item() < torch.finfo(torch.float32).max
 
 
 def _saved_whole(
@@ -196,6 +206,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError) as error:
         raise VectorError(f"cannot read {path}: {error}; the file is truncated or damaged") from None
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # 8-bit floats cannot be asked
+        if not torch.isfinite(wide).all():
             raise VectorError(f"{path}: tensor {name} has values that are not finite")
     return tensors

@@ -18,14 +18,14 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VectorError(f"cannot read {path}: {error}; is it a PEFT adapter folder?") from None
     if not isinstance(settings, dict) or "lora_alpha" not in settings:
         raise VectorError(f"{path} is no configuration of a LoRA adapter (it has no lora_alpha)")
     for key, allowed in _PLAIN_LORA.items():
         if settings.get(key) not in allowed:
             raise VectorError(
-                f"{path}: {key}={settings[key]!r} has no exact low-rank delta; "
+                f"{path}: {key}={settings.get(key)!r} has no exact low-rank delta; "
                 "merge the adapter and extract from the two full models"
             )
     start = str(settings.get("init_lora_weights"))
@@ -39,6 +39,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 _PLAIN_LORA: dict[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
+    "use_rslora": (True, False, None),
     "bias": ("none", None),
     "use_dora": (False, None),
     "fan_in_fan_out": (False, None),
@@ -58,15 +59,30 @@ def stated(path: Path, settings: Mapping[str, Any], what: Literal["rank", "alpha
         VectorError: if the value is no number, or a pattern is no regular expression.
     """
     value = settings.get("r" if what == "rank" else "lora_alpha")
-    pattern = settings.get(f"{what}_pattern")
+    pattern = settings.get(f"{what}_pattern") or {}
     try:
-        for key, own in pattern.items() if isinstance(pattern, dict) else ():
+        for key, own in pattern.items():
             if re.match(rf"(.*\.)?({key})$", module):
                 value = own
                 break
         return float(value)  # type: ignore[arg-type]  # whatever the file holds
-    except (TypeError, ValueError, OverflowError, re.error) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError, re.error) as error:
         raise VectorError(f"{path} gives {module} no usable {what}: {error}; copy the whole folder again") from None
+
+
+def require_rank(path: Path, deltas: Mapping[str, Delta]) -> None:
+    """Check that the settings in `path` give each module the rank of its factors: PEFT loads no others.
+
+    Raises:
+        VectorError: naming the first module with another rank.
+    """
+    settings = read_settings(path)
+    for name, delta in deltas.items():
+        module, actual = name.removesuffix(".weight"), getattr(delta, "rank", None)
+        if actual and "r" in settings and (rank := stated(path, settings, "rank", module)) != actual:
+            raise VectorError(
+                f"{path} gives {module} rank {rank:g}, but its factors have rank {actual}; copy the whole folder again"
+            )
 
 
 def require_unit_scale(path: Path, deltas: Mapping[str, Delta]) -> None:

@@ -1,6 +1,7 @@
 """Vectors from what training leaves behind: a LoRA adapter (exact), or two full checkpoints (θ_aligned − θ_base)."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,13 +11,15 @@ from alignvec import demo_model
 from alignvec.errors import ModelError, VectorError
 from alignvec.models import DEMO, resolve, stated_licence
 from alignvec.vectors.adapter import ADAPTER, ADAPTER_CONFIG, read_adapter
-from alignvec.vectors.adapter_settings import read_settings
+from alignvec.vectors.adapter_settings import read_settings, require_rank
 from alignvec.vectors.card import NAME, BaseReference, Card
 from alignvec.vectors.checkpoint import open_checkpoint
 from alignvec.vectors.difference import difference
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
 from alignvec.vectors.store import NEGATIVE
 from alignvec.vectors.vector import AlignmentVector, check_targets
+
+_ROWS = 4096
 
 
 def base_reference(name: str) -> BaseReference:
@@ -55,7 +58,7 @@ def other_base(base: str, aligned: str) -> str | None:
     named, folder = read_settings(settings).get("base_model_name_or_path"), resolve(base)
     if not isinstance(named, str) or not named:
         return None
-    if Path(named).is_dir():
+    if os.path.isdir(named):  # noqa: PTH112  unlike Path's, it takes a name of any length
         return None if Path(named).samefile(folder) else named
     # A model that was moved, or a hub id of what lies here, goes by its last name alone: hence a warning, no error.
     return None if Path(named).name in (Path(base).name, folder.name) else named
@@ -94,6 +97,9 @@ def extract(
     if (adapter / ADAPTER_CONFIG).is_file():
         checkpoint = open_checkpoint(resolve(base))
         deltas = read_adapter(adapter, base=checkpoint)
+        require_rank(adapter / ADAPTER_CONFIG, deltas)
+        if not any(block.any() for delta in deltas.values() for block in delta.stream(_ROWS)):
+            raise VectorError(f"{aligned} changes nothing: all its factors' products are 0; train it first")
         check_targets(name, deltas, checkpoint.entries)
         content = b"".join((adapter / file).read_bytes() for file in (ADAPTER_CONFIG, ADAPTER))
         identity = hashlib.sha256(content).hexdigest()

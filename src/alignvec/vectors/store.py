@@ -170,7 +170,9 @@ def _write_side(deltas: Deltas, folder: Path, card: Card, dtype: torch.dtype | N
         for name, tensor in stored.items():
             exact = tensors[name].detach().to("cpu", torch.float32)
             if not torch.isfinite(tensor).all():
-                raise VectorError(f"tensor {name} of vector {card.name!r} is not finite in {tensor.dtype}")
+                raise VectorError(
+                    f"tensor {name} of vector {card.name!r} is not finite in {tensor.dtype}; store it wider"
+                )
             norm = exact.norm().item()
             rounding = max(rounding, (tensor.float() - exact).norm().item() / norm if norm else 0.0)
         save_file(stored, folder / ADAPTER, metadata={"format": "pt"})

@@ -34,9 +34,6 @@ def job_of(stages: tuple["Stage", ...], given: dict[str, Any]) -> "Job":
     from alignvec.errors import ConfigError
     from alignvec.vectors.fingerprint import fingerprint
 
-    for option in ("teacher_model", "judge_model"):
-        if given.get(option) == "":
-            raise ConfigError(f"--{option.replace('_', '-')} is empty; name the model at the endpoint")
     vllm = given["teacher_engine"] == "vllm"
     if vllm and given["teacher_url"]:
         raise ConfigError("--teacher-engine vllm has no URL; leave out --teacher-url, or the engine")
