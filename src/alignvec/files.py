@@ -71,9 +71,9 @@ def atomic_folder(path: Path, *, everyone: bool = False) -> Iterator[Path]:
     Raises:
         StorageError: if the place cannot be written.
     """
-    if path.resolve() == Path.cwd():
-        raise StorageError(f"cannot write {path}: it is the current folder; name a new one in it")
     with storage_errors(path):
+        if path.resolve() == Path.cwd():
+            raise StorageError(f"cannot write {path}: it is the current folder; name a new one in it")
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
