@@ -76,6 +76,11 @@ def test_a_query_longer_than_the_context_is_told(command: Command, tiny_folder: 
     assert_told(done, "DataError", "context of 512", "shorten the query")
 
 
+def test_a_query_that_is_no_utf_8_is_told(command: Command, tiny_folder: Path, place: Path) -> None:
+    done = command("ask", b"\xff\xfe".decode(errors="surrogateescape"), "--model", tiny_folder, "--vectors", place)
+    assert_told(done, "DataError", "half a surrogate pair", "UTF-8")
+
+
 def test_a_vector_of_another_base_is_told_and_can_be_moved_on_purpose(
     command: Command, place: Path, tmp_path: Path
 ) -> None:
