@@ -1,5 +1,6 @@
 """`alignvec.load`: the same replies and scores as the pieces underneath, from settings as texts."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -234,6 +235,19 @@ def test_a_place_of_another_kind_is_told(
 ) -> None:
     with pytest.raises(error, match=told):
         alignvec.load(**{"model": tiny_folder, **places})
+
+
+@pytest.mark.parametrize("router", [False, True], ids=["plain", "routed"])
+def test_a_knob_that_is_turned_too_far_is_told(tiny_folder: Path, vectors: Path, tmp_path: Path, router: bool) -> None:
+    save_router(router_of(models.load(str(tiny_folder)), medical=SURE, legal=-SURE), tmp_path)
+    model = alignvec.load(tiny_folder, vectors, router=tmp_path if router else None, device="cpu")
+    told = r"under medical=1e\+38 the model's logits are no finite numbers"
+    with pytest.raises(KnobError, match=told):
+        model.generate("why?", ["base", "medical=1e38"], **OPTIONS)
+    with pytest.raises(KnobError, match=told):
+        model.logprobs("why?", ["a", "b"], ["medical=1e3", {"medical": 1e38}])
+    assert len(model.generate("why?", ["medical=1e6", "medical=-1e6"], **OPTIONS)) == 2
+    assert all(map(math.isfinite, model.logprobs("why?", "a", "medical=1e6")[0]))
 
 
 def test_several_may_be_any_iterable(tiny_folder: Path, vectors: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from alignvec import models
 from alignvec.errors import AlignvecError, ConfigError, DataError, KnobError, ModelError, VectorError
 from alignvec.logprobs import encode_replies
-from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
+from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs, require_finite
 from alignvec.steer.loading import load_knobbed
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.routed import domain_probabilities, routed, router_for
@@ -69,12 +70,15 @@ class LoadedModel:
 
         Raises:
             KnobError: if a setting cannot be read, names a vector that is not loaded, or there are several questions
-                and another number of settings.
+                and another number of settings, or it turns the model so far that its logits are not finite.
             ConfigError: if a sampling option cannot work.
             DataError: if a question is no text, or does not fit the model's context with the reply.
         """
         asked, turned = self._rows(questions, settings)
-        return self.knobbed.generate(asked, turned, _sampling(sampling))
+        chats = [[{"role": "user", "content": question}] for question in asked]
+        replies = self.knobbed.continuations(chats, turned, _sampling(sampling))
+        require_finite(turned, [reply.finite for reply in replies])
+        return [reply.text for reply in replies]
 
     def logprobs(
         self, question: str, replies: str | Sequence[str], settings: Setting | Sequence[Setting] = "base"
@@ -97,6 +101,7 @@ class LoadedModel:
         base = self.knobbed.base
         encoded = encode_replies(base.tokenizer, question, texts, max_length=base.context_length)
         sums = self.knobbed.score([encoded] * len(asked), turned).tolist()
+        require_finite(turned, [all(map(isfinite, row)) for row in sums])
         return [[total / len(ids) for total, ids in zip(row, encoded.replies, strict=True)] for row in sums]
 
     @contextmanager
