@@ -8,8 +8,12 @@ Run:   python examples/knob.py [MODEL [VECTORS]]    default: the demo model with
 import sys
 
 import alignvec
+from alignvec.errors import AlignvecError
 
-model = alignvec.load(*sys.argv[1:3])
+try:
+    model = alignvec.load(*sys.argv[1:3])
+except AlignvecError as error:
+    sys.exit(f"error: {error}")
 print("knobs:", {name: dict(scale.levels) for name, scale in model.scales.items()})
 
 question = "My landlord keeps my deposit. What can I do?"

@@ -9,13 +9,15 @@ FILE is JSON lines with prompt, chosen and rejected; or what else `alignvec data
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import alignvec
 from alignvec.data.load import load_rows
 from alignvec.data.preference_sets import ORDER, import_pairs
+from alignvec.errors import AlignvecError
 from alignvec.evaluate.sweep import sweep
-from alignvec.train.config import TrainConfig
+from alignvec.train.config import make_config
 from alignvec.train.vector import train_vector
 
 LAMBDAS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -27,12 +29,16 @@ parser.add_argument("--epochs", type=float, default=2.0)
 parser.add_argument("--out", type=Path, default=Path("out/brief"))
 options = parser.parse_args()
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Import, train, measure, ask."""
     name, data = options.file.stem, options.out / "rows.jsonl"
     done = import_pairs(options.file, data, options.out / "unusable.jsonl", domain=name)
     print(f"{done.rows} of {done.read} records are rows: {dict(done.splits)}")
 
-    recipe = TrainConfig(name=name, base=options.model, data=data, order=ORDER, epochs=options.epochs)
+    recipe = make_config(
+        "options", {"name": name, "base": options.model, "data": data, "order": ORDER, "epochs": options.epochs}
+    )
     folder = train_vector(recipe, options.out)  # both sides: what the file prefers, and the reverse
 
     model = alignvec.load(options.model, folder)
@@ -48,3 +54,10 @@ if __name__ == "__main__":
 
     for knob in (-1, 0, 1):
         print(f"\n── {prompts[0]} [{name}={knob}] ──\n{model.generate(prompts[0], {name: knob})[0]}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except AlignvecError as error:
+        sys.exit(f"error: {error}")

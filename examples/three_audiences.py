@@ -35,9 +35,13 @@ def ask(audience: str, knobs: dict[str, float | str]) -> tuple[str, dict[str, fl
     return reply.choices[0].message.content or "", (reply.model_extra or {})["alignment"]["applied"]
 
 
-with ThreadPoolExecutor() as pool:  # at the same time: the server answers them in one batch
-    for audience, (text, applied) in zip(AUDIENCES, pool.map(ask, AUDIENCES, AUDIENCES.values()), strict=True):
-        print(f"── {audience}: {applied} ──\n{text}\n")
+try:
+    with ThreadPoolExecutor() as pool:  # at the same time: the server answers them in one batch
+        for audience, (text, applied) in zip(AUDIENCES, pool.map(ask, AUDIENCES, AUDIENCES.values()), strict=True):
+            print(f"── {audience}: {applied} ──\n{text}\n")
+except openai.OpenAIError as error:
+    cause = str(error).rstrip(".")
+    sys.exit(f"{url}: {cause}; start a server: alignvec serve --port 8000 --policy examples/three_audiences.yaml")
 
 try:
     ask("public", {"medical": "expert"})

@@ -44,3 +44,9 @@ def test_the_logits_of_prompt_tokens_are_not_asked_for(tiny: BaseModel) -> None:
 def test_a_query_longer_than_allowed_is_refused_by_name(tiny: BaseModel) -> None:
     with pytest.raises(DataError, match=r"'How do I sleep\?' with its reply has \d+ tokens, more than the 20 allowed"):
         encode_replies(tiny.tokenizer, QUERIES[0], REPLIES, max_length=20)
+
+
+@pytest.mark.parametrize(("query", "reply"), [("a\ud800b", "c"), ("a", "\udcff")], ids=["query", "reply"])
+def test_half_a_surrogate_pair_is_refused(tiny: BaseModel, query: str, reply: str) -> None:
+    with pytest.raises(DataError, match=r"the text has '\\ud.*', half a surrogate pair.* UTF-8"):
+        encode_replies(tiny.tokenizer, query, [reply], max_length=512)

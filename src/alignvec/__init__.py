@@ -32,7 +32,7 @@ def load(
 
     Raises:
         ModelError: if the model cannot be found or loaded.
-        VectorError: if a vector or the router is damaged, or belongs to another base.
+        VectorError: if a vector or the router is missing or damaged, or belongs to another base.
     """
     from alignvec.steer.loaded_model import load_model
 

@@ -51,9 +51,12 @@ class PackedBatch:
 
 
 def encode_prompt(tokenizer: Any, chat: Sequence[Mapping[str, str]]) -> list[int]:
-    """Token ids of a chat (messages with role and content) in the chat template, up to where the reply begins."""
-    text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Token ids of a chat (messages with role and content) in the chat template, up to where the reply begins.
+
+    Raises:
+        DataError: if it holds half a surrogate pair.
+    """
+    return _encode(tokenizer, chat, add_generation_prompt=True)
 
 
 def encode_replies(
@@ -71,15 +74,11 @@ def encode_replies(
         before: turns of the chat that come before the query.
 
     Raises:
-        DataError: if a prompt with its reply is longer than that.
+        DataError: if a prompt with its reply is longer than that, or holds half a surrogate pair.
     """
     asked = [*before, {"role": "user", "content": query}]
     prompt = encode_prompt(tokenizer, asked)
-    encoded = []
-    for reply in replies:
-        turn = [*asked, {"role": "assistant", "content": reply}]
-        text = tokenizer.apply_chat_template(turn, tokenize=False)
-        encoded.append(list(tokenizer(text, add_special_tokens=False)["input_ids"]))
+    encoded = [_encode(tokenizer, [*asked, {"role": "assistant", "content": reply}]) for reply in replies]
     shared = min(_shared_prefix(prompt, full) for full in encoded)
     tails = tuple(_until_end_of_turn(full[shared:], tokenizer.eos_token_id) for full in encoded)
     longest = shared + max(map(len, tails))
@@ -174,6 +173,17 @@ def sum_logprobs(logits: "torch.Tensor", batch: PackedBatch) -> "torch.Tensor":
     ).view_as(batch.targets)
     sums = torch.zeros(batch.counts.shape, dtype=torch.float32, device=nll.device)
     return sums.scatter_add(1, batch.segment, -nll)
+
+
+def _encode(tokenizer: Any, chat: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> list[int]:
+    text: str = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=add_generation_prompt)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # such as Python makes of bytes on a command line that are no UTF-8
+        raise DataError(
+            f"the text has {text[error.start]!r}, half a surrogate pair, so it is no Unicode text; write it as UTF-8"
+        ) from None
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -105,7 +105,7 @@ def load(name: str = DEMO, *, dtype: str = "float32", device: str | None = None)
         tokenizer.pad_token = tokenizer.eos_token
     try:
         model.to(torch.device(device or processes.own_device()))
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         cause = str(error).strip().split("\n")[0]
         raise ModelError(f"cannot put the model on device {device!r}: {cause}; check --device") from error
     model.train(False)

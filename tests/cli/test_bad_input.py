@@ -76,6 +76,18 @@ def test_a_query_longer_than_the_context_is_told(command: Command, tiny_folder: 
     assert_told(done, "DataError", "context of 512", "shorten the query")
 
 
+@pytest.mark.parametrize("name", ["ask", "chat"])
+def test_a_knob_that_is_turned_too_far_is_told(command: Command, tiny_folder: Path, place: Path, name: str) -> None:
+    words, typed = (["Why?"], "") if name == "ask" else ([], "Why?\n")
+    done = command(name, *words, "--knob", "medical=1e38", "--model", tiny_folder, "--vectors", place, stdin=typed)
+    assert len(done.errors) == 1 and "under medical=1e+38 the model's logits are no finite" in done.errors[0], done
+
+
+def test_a_query_that_is_no_utf_8_is_told(command: Command, tiny_folder: Path, place: Path) -> None:
+    done = command("ask", b"\xff\xfe".decode(errors="surrogateescape"), "--model", tiny_folder, "--vectors", place)
+    assert_told(done, "DataError", "half a surrogate pair", "UTF-8")
+
+
 def test_a_vector_of_another_base_is_told_and_can_be_moved_on_purpose(
     command: Command, place: Path, tmp_path: Path
 ) -> None:

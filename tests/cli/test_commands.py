@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from alignvec import models
 from alignvec.data.schema import LEVELS
 from alignvec.errors import ModelError
-from alignvec.steer.model import KnobbedModel
+from alignvec.steer.model import Continuation, KnobbedModel
 from alignvec.steer.sampling import Sampling
 from alignvec.vectors.store import load_card, load_vector, save_card, save_vector
 from alignvec.vectors.vector import AlignmentVector
@@ -83,11 +83,11 @@ def test_chat_turns_see_the_turns_before_until_reset(
 ) -> None:
     asked: list[tuple[list[str], dict[str, float]]] = []
 
-    def reply(self: KnobbedModel, chats: Any, knobs: Any, *_: Any, **__: Any) -> list[str]:
+    def reply(self: KnobbedModel, chats: Any, knobs: Any, *_: Any, **__: Any) -> list[Continuation]:
         asked.append(([turn["content"] for turn in chats[0]], dict(knobs)))
-        return [f"reply {len(asked)}"]
+        return [Continuation(f"reply {len(asked)}", True)]
 
-    monkeypatch.setattr(KnobbedModel, "continue_chats", reply)
+    monkeypatch.setattr(KnobbedModel, "continuations", reply)
     script = "one\n/knob medical=-1\ntwo\n/reset\nthree\n"
     command("chat", "--knob", "medical=1", "--model", tiny_folder, "--vectors", place, stdin=script)
     assert asked == [

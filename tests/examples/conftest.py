@@ -42,14 +42,24 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture
-def run_example(tmp_path: Path) -> Callable[..., str]:
+def start_example(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script of examples/ in an empty folder."""
+
+    def start(name: str, *arguments: object, **environment: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+
+    return start
+
+
+@pytest.fixture
+def run_example(start_example: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
     """Runs a script of examples/ in an empty folder, and returns what it prints."""
 
     def run(name: str, *arguments: object, **environment: Any) -> str:
-        command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=False
-        )
+        done = start_example(name, *arguments, **environment)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

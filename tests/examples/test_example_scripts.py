@@ -91,6 +91,26 @@ def test_pairs_from_personas(run_example: Run, tiny_parts: Tiny, tmp_path: Path)
     assert run_example("pairs_from_personas.py", "prompts.txt", *same, "--out", "none.jsonl").startswith("0 pairs")
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("knob.py", ["/nope"], "error: no model folder at /nope"),
+        ("knob.py", ["--help"], "error: '--help' is neither a folder nor a model"),
+        ("preferences_to_knob.py", ["/nope"], "error: /nope: unknown kind of file"),
+        ("preferences_to_knob.py", ["--epochs", "nan"], "error: options: epochs: Input should be a finite number"),
+        ("three_audiences.py", ["nonsense"], "nonsense: Connection error; start a server: alignvec serve --port 8000"),
+        ("three_audiences.py", ["http://127.0.0.1:1"], "http://127.0.0.1:1: Connection error; start a server"),
+    ],
+    ids=["knob-place", "knob-option", "preferences-file", "preferences-epochs", "audiences-url", "audiences-server"],
+)
+def test_what_cannot_work_is_told_in_one_line(
+    start_example: Callable[..., subprocess.CompletedProcess[str]], script: str, arguments: list[str], told: str
+) -> None:
+    done = start_example(script, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(told) and done.stderr.count("\n") == 1, done.stderr
+
+
 def test_the_list_names_every_example() -> None:
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     missing = [path.name for path in EXAMPLES.iterdir() if path.suffix and f"`{path.name}`" not in text]

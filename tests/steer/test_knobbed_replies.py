@@ -156,3 +156,26 @@ def test_tokens_are_sampled_from_what_the_rows_logits_are_combined_to(tiny: Base
         torch.testing.assert_close(seen[0], model(ids).logits[:, -1], rtol=1e-4, atol=1e-4)
     with pytest.raises(KnobError, match="cannot be combined"):
         knobbed.continuations([chat, chat], [{"medical": 1.0}, {}], SAMPLED, combine=mean)
+
+
+def test_a_reply_says_whether_its_own_tokens_came_of_finite_numbers(
+    tiny: BaseModel, make_vector: MakeVector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other rows of its batch, and what the model computes for a row that has ended, do not count."""
+    model, chats = KnobbedModel(tiny, [make_vector()]), [[{"role": "user", "content": "why?"}]] * 3
+    settings = [{}, {"medical": 1e38}, {"medical": 1e6}]
+    assert [one.finite for one in model.continuations(chats, settings, GREEDY_SHORT)] == [True, False, True]
+    forward, calls, end = tiny.model.lm_head.forward, [], tiny.tokenizer.eos_token_id
+
+    def ends_the_first(states: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = forward(states)
+        if calls:
+            logits[0] = torch.nan
+        else:
+            logits[0, -1, end] = 1e4
+        calls.append(1)
+        return logits
+
+    monkeypatch.setattr(tiny.model.lm_head, "forward", ends_the_first)
+    first, second = model.continuations(chats[:2], {}, GREEDY_SHORT)
+    assert len(calls) > 1 and (first.tokens, first.finite) == (1, True) and second.finite

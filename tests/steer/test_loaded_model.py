@@ -1,15 +1,18 @@
 """`alignvec.load`: the same replies and scores as the pieces underneath, from settings as texts."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import alignvec
 from alignvec import models
-from alignvec.errors import ConfigError, DataError, KnobError, VectorError
+from alignvec.errors import ConfigError, DataError, KnobError, ModelError, VectorError
 from alignvec.steer.loaded_model import LoadedModel
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.router import save_router
@@ -175,6 +178,84 @@ def test_what_cannot_be_turned_is_told(
 ) -> None:
     with pytest.raises(KnobError, match=told):
         model.generate(questions, settings)
+
+
+@pytest.mark.parametrize(
+    "setting", [None, 1, [None], [1], b"base"], ids=["none", "number", "nones", "numbers", "bytes"]
+)
+def test_a_setting_of_another_kind_is_told(model: LoadedModel, setting: Any) -> None:
+    told = r"a setting is a text such as 'medical=0\.5', or a mapping .*, not (None|int|bytes);"
+    with pytest.raises(KnobError, match=told):
+        model.generate("why?", setting)
+    with pytest.raises(KnobError, match="a setting is a text"), model.knobs([]):
+        pytest.fail("a list of settings was turned")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [None, 1, [None], b"abc", [{"role": "user", "content": "why?"}], {"role": "user"}],
+    ids=["none", "number", "nones", "bytes", "chat", "message"],
+)
+def test_a_question_or_a_reply_of_another_kind_is_told(model: LoadedModel, wrong: Any) -> None:
+    with pytest.raises(DataError, match="a question is a text, not (None|int|bytes|dict)"):
+        model.generate(wrong)
+    with pytest.raises(DataError, match="a reply is a text, not (None|int|bytes|dict)"):
+        model.logprobs("why?", wrong)
+    with pytest.raises(DataError, match="the question is a text, not"):
+        model.logprobs(wrong, "a")
+
+
+def test_one_question_is_not_several(model: LoadedModel, tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the question is a text, not list"):
+        model.logprobs(["x", "y"], "a")  # type: ignore[arg-type]
+    save_router(router_of(models.load(str(tiny_folder)), medical=SURE), tmp_path)
+    with pytest.raises(DataError, match="the question is a text, not list"):
+        alignvec.load(tiny_folder, [], router=tmp_path).probabilities(["a"])  # type: ignore[arg-type]
+
+
+def test_half_a_surrogate_pair_is_told(model: LoadedModel) -> None:
+    for call in (lambda: model.generate("a\ud800b"), lambda: model.logprobs("why?", "\ud800")):
+        with pytest.raises(DataError, match="half a surrogate pair"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("places", "error", "told"),
+    [
+        ({"model": None}, ModelError, "a model is a text or a path, not None"),
+        ({"vectors": [3]}, VectorError, "a vector is a text or a path, not int"),
+        ({"vectors": 3}, VectorError, "a vector is a text or a path, not int"),
+        ({"router": 5}, VectorError, "a router is a text or a path, not int"),
+        ({"device": 3.5, "vectors": []}, ModelError, "device 3.5"),
+    ],
+    ids=["model", "vectors", "vector", "router", "device"],
+)
+def test_a_place_of_another_kind_is_told(
+    tiny_folder: Path, places: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        alignvec.load(**{"model": tiny_folder, **places})
+
+
+@pytest.mark.parametrize("router", [False, True], ids=["plain", "routed"])
+def test_a_knob_that_is_turned_too_far_is_told(tiny_folder: Path, vectors: Path, tmp_path: Path, router: bool) -> None:
+    save_router(router_of(models.load(str(tiny_folder)), medical=SURE, legal=-SURE), tmp_path)
+    model = alignvec.load(tiny_folder, vectors, router=tmp_path if router else None, device="cpu")
+    told = r"under medical=1e\+38 the model's logits are no finite numbers"
+    with pytest.raises(KnobError, match=told):
+        model.generate("why?", ["base", "medical=1e38"], **OPTIONS)
+    with pytest.raises(KnobError, match=told):
+        model.logprobs("why?", ["a", "b"], ["medical=1e3", {"medical": 1e38}])
+    assert len(model.generate("why?", ["medical=1e6", "medical=-1e6"], **OPTIONS)) == 2
+    assert all(map(math.isfinite, model.logprobs("why?", "a", "medical=1e6")[0]))
+
+
+def test_several_may_be_any_iterable(tiny_folder: Path, vectors: Path) -> None:
+    model = alignvec.load(tiny_folder, (vectors / name for name in ("medical", "legal")))  # type: ignore[arg-type]
+    asked, settings = ["why?", "how?"], [{"medical": np.float32(0.5)}, "base"]
+    replies = model.generate(iter(asked), iter(settings), **OPTIONS)  # type: ignore[arg-type]
+    assert replies == model.generate(np.array(asked), settings, **OPTIONS)  # type: ignore[arg-type]
+    assert model.logprobs("why?", iter(["a", "b"])) == model.logprobs("why?", ["a", "b"])  # type: ignore[arg-type]
 
 
 def test_the_package_itself_stays_light() -> None:

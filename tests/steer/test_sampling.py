@@ -76,6 +76,14 @@ def test_greedy_takes_the_likeliest_token_every_time() -> None:
     assert (draw(GREEDY, [[1], [2]], 5) == LOGITS.argmax()).all()
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-46, 1e-40, 1e-30, 1e-29, 1e-10])
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
+def test_the_least_temperatures_take_the_likeliest_token(temperature: float, top_p: float) -> None:
+    process = logits_processors(Sampling(temperature=temperature, top_p=top_p), [[1]], prompt_length=1)
+    found = process(torch.zeros(1, 1, dtype=torch.long), LOGITS[None] * 100)
+    assert found.argmax() == LOGITS.argmax() and not found.isnan().any()
+
+
 def test_the_repetition_penalty_counts_the_reply_and_not_the_prompt() -> None:
     process = logits_processors(Sampling(temperature=0, repetition_penalty=2), [[0]], prompt_length=1)
     scores = process(torch.tensor([[0, 5, 6]]), LOGITS[None].clone())[0]

@@ -1,5 +1,8 @@
 """Scales read from cards: percentages follow what was measured, if anything was."""
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -97,6 +100,19 @@ def test_a_knob_whose_highest_level_is_below_zero_turns_down() -> None:
 def test_what_is_no_finite_number_is_refused(value: float | str) -> None:
     with pytest.raises(KnobError, match="knob 'v'"):
         scale_of(card()).coefficient(value)
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.bool_(True), b"1", None, 1j], ids=["truth", "numpy-truth", "bytes", "none", "complex"]
+)
+def test_what_is_neither_text_nor_a_real_number_is_refused(value: Any) -> None:
+    with pytest.raises(KnobError, match="knob 'v': .* is not a number"):
+        scale_of(card()).coefficient(value)
+
+
+def test_any_real_number_is_a_coefficient() -> None:
+    values: list[Any] = [1, 0.5, np.float32(0.5), np.float16(2), np.int64(-1), Fraction(1, 2), np.str_("0.5")]
+    assert [scale_of(card()).coefficient(value) for value in values] == [1, 0.5, 0.5, 2, -1, 0.5, 0.5]
 
 
 def test_a_calibration_replaces_the_measured_curve_the_settings_that_it_names_and_the_usable_range() -> None:

@@ -50,7 +50,7 @@ def ask(
     json: JsonOption = False,
 ) -> None:
     """Answer one question at several settings, in one batch."""
-    from alignvec.steer.knobs import check_knobs, parse_knobs
+    from alignvec.steer.knobs import check_knobs, parse_knobs, require_finite
     from alignvec.steer.sampling import Sampling
 
     named = named_scales(vectors)
@@ -68,7 +68,9 @@ def ask(
         still = "" if any(any(setting.values()) for setting in settings) else "; no knob acts on this question"
         typer.echo(f"routed: {format_probabilities(probabilities)}{still}", err=True)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
-    replies = knobbed.generate([question] * len(settings), settings, sampling)
+    given = knobbed.continuations([[{"role": "user", "content": question}]] * len(settings), settings, sampling)
+    require_finite(settings, [reply.finite for reply in given])
+    replies = [reply.text for reply in given]
     if json:
         rows = [{"asked": a, "knobs": s, "reply": r} for a, s, r in zip(asked, settings, replies, strict=True)]
         found = {"question": question, "model": model, "sampling": sampling.model_dump(), "replies": rows}

@@ -80,7 +80,7 @@ def converse(
     """Read lines from stdin until it ends or /exit; replies go to stdout as they are written."""
     from transformers import TextStreamer
 
-    from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs
+    from alignvec.steer.knobs import check_knobs, format_knobs, parse_knobs, require_finite
     from alignvec.steer.scale import scale_of
     from alignvec.steer.solved import names_setting
 
@@ -109,8 +109,9 @@ def converse(
                 streamer: Any = TextStreamer(knobbed.base.tokenizer, skip_prompt=True, skip_special_tokens=True)
                 asked = [*turns, {"role": "user", "content": line}]
                 applied = knobs if router is None else _routed(router, knobbed, asked, knobs)
-                reply = knobbed.continue_chats([asked], applied, sampling, streamer=streamer)[0]
-                turns = [*asked, {"role": "assistant", "content": reply}]
+                reply = knobbed.continuations([asked], applied, sampling, streamer=streamer)[0]
+                require_finite([applied], [reply.finite])
+                turns = [*asked, {"role": "assistant", "content": reply.text}]
         except AlignvecError as error:
             typer.echo(f"error: {error}", err=True)
 

@@ -75,6 +75,20 @@ def check_knobs(knobs: Knobs, loaded: Collection[str]) -> None:
             raise KnobError(f"knob {name!r} has coefficient {value}, which is not a finite number; use one like 0.5")
 
 
+def require_finite(settings: Sequence[Knobs], finite: Sequence[bool]) -> None:
+    """Check that a model under each of some settings gave finite numbers.
+
+    Raises:
+        KnobError: naming the first setting under which it did not.
+    """
+    for knobs, fine in zip(settings, finite, strict=True):
+        if not fine:
+            raise KnobError(
+                f"under {format_knobs(knobs)} the model's logits are no finite numbers, so there is no reply; "
+                "turn the knobs closer to 0 (float32 reaches farther than float16)"
+            )
+
+
 def format_knobs(knobs: Knobs) -> str:
     """The text that `parse_knobs` reads back; `base` for no knobs."""
     return ",".join(f"{name}={_shortest(value)}" for name, value in knobs.items()) or "base"

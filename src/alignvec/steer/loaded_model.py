@@ -1,16 +1,18 @@
 """A base model with its vectors, ready to be asked: what `alignvec.load` returns."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 from pydantic import ValidationError
 
 from alignvec import models
-from alignvec.errors import ConfigError, DataError, KnobError
+from alignvec.errors import AlignvecError, ConfigError, DataError, KnobError, ModelError, VectorError
 from alignvec.logprobs import encode_replies
-from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs
+from alignvec.steer.knobs import Knobs, check_knobs, parse_knobs, require_finite
 from alignvec.steer.loading import load_knobbed
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.routed import domain_probabilities, routed, router_for
@@ -68,12 +70,15 @@ class LoadedModel:
 
         Raises:
             KnobError: if a setting cannot be read, names a vector that is not loaded, or there are several questions
-                and another number of settings.
+                and another number of settings, or it turns the model so far that its logits are not finite.
             ConfigError: if a sampling option cannot work.
-            DataError: if a question with the reply does not fit the model's context.
+            DataError: if a question is no text, or does not fit the model's context with the reply.
         """
         asked, turned = self._rows(questions, settings)
-        return self.knobbed.generate(asked, turned, _sampling(sampling))
+        chats = [[{"role": "user", "content": question}] for question in asked]
+        replies = self.knobbed.continuations(chats, turned, _sampling(sampling))
+        require_finite(turned, [reply.finite for reply in replies])
+        return [reply.text for reply in replies]
 
     def logprobs(
         self, question: str, replies: str | Sequence[str], settings: Setting | Sequence[Setting] = "base"
@@ -87,15 +92,16 @@ class LoadedModel:
 
         Raises:
             KnobError: as `generate`.
-            DataError: if there is no reply, or the question with one does not fit the model's context.
+            DataError: if there is no reply, the question or a reply is no text, or both do not fit the model's context.
         """
-        texts = [replies] if isinstance(replies, str) else list(replies)
+        texts = [_text(reply, "a reply") for reply in _several(replies)]
         if not texts:
             raise DataError("no reply to score; give at least one")
-        asked, turned = self._rows(question, settings)
+        asked, turned = self._rows([_text(question, "the question")], settings)
         base = self.knobbed.base
         encoded = encode_replies(base.tokenizer, question, texts, max_length=base.context_length)
         sums = self.knobbed.score([encoded] * len(asked), turned).tolist()
+        require_finite(turned, [all(map(isfinite, row)) for row in sums])
         return [[total / len(ids) for total, ids in zip(row, encoded.replies, strict=True)] for row in sums]
 
     @contextmanager
@@ -120,6 +126,11 @@ class LoadedModel:
             found = parse_knobs(setting, scales=self.scales, router=router)
             check_knobs(found, self.scales)
             return found
+        if not isinstance(setting, Mapping):
+            raise KnobError(
+                "a setting is a text such as 'medical=0.5', or a mapping such as {'medical': 0.5}, "
+                f"not {_kind(setting)}; 'base' is the base model"
+            )
         check_knobs(dict.fromkeys(setting, 0.0), self.scales)
         return {name: self.scales[name].coefficient(value) for name, value in setting.items()}
 
@@ -128,16 +139,17 @@ class LoadedModel:
 
         Raises:
             KnobError: if there is no router.
+            DataError: if the question is no text.
         """
         if self.router is None:
             raise KnobError("this model has no router; give load() one, as in router='routers/demo'")
-        return domain_probabilities(self.router, self.knobbed.base, (question,))
+        return domain_probabilities(self.router, self.knobbed.base, (_text(question, "the question"),))
 
     def _rows(
         self, questions: str | Sequence[str], settings: Setting | Sequence[Setting]
     ) -> tuple[list[str], list[Knobs]]:
-        asked = [questions] if isinstance(questions, str) else list(questions)
-        given = [settings] if isinstance(settings, str | Mapping) else list(settings)
+        asked = [_text(question, "a question") for question in _several(questions)]
+        given = _several(settings)
         if not asked or not given:
             raise KnobError("nothing to do: give at least one question and one setting ('base' is the base model)")
         if len(asked) > 1 and len(given) > 1 and len(asked) != len(given):
@@ -154,6 +166,28 @@ class LoadedModel:
             for place, knobs in zip(places, found, strict=True):
                 acting[place] = dict(knobs)
         return asked, acting
+
+
+def _several(given: Any) -> list[Any]:
+    """What may be given as one or as several, as a list."""
+    one = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
+    return [given] if one else list(given)
+
+
+def _text(given: Any, name: str) -> str:
+    if not isinstance(given, str):
+        raise DataError(f"{name} is a text, not {_kind(given)}; for a chat use .knobbed.continue_chats")
+    return given
+
+
+def _place(given: Any, name: str, wrong: type[AlignvecError]) -> str:
+    if not isinstance(given, str | PathLike):
+        raise wrong(f"{name} is a text or a path, not {_kind(given)}; see help(alignvec.load)")
+    return str(given)
+
+
+def _kind(given: Any) -> str:
+    return "None" if given is None else type(given).__name__
 
 
 def _sampling(options: SamplingOptions) -> Sampling:
@@ -175,15 +209,11 @@ def load_model(
     allow_other_base: bool,
 ) -> LoadedModel:
     """See `alignvec.load`."""
-    folders = [vectors] if isinstance(vectors, str | Path) else vectors
+    name = _place(model, "a model", ModelError)
+    folders = None if vectors is None else [Path(_place(one, "a vector", VectorError)) for one in _several(vectors)]
+    routing = None if router is None else Path(_place(router, "a router", VectorError))
     if folders is not None and not folders:
-        knobbed = KnobbedModel(models.load(str(model), dtype=dtype, device=device))
+        knobbed = KnobbedModel(models.load(name, dtype=dtype, device=device))
     else:
-        knobbed = load_knobbed(
-            str(model),
-            None if folders is None else [Path(folder) for folder in folders],
-            dtype=dtype,
-            device=device,
-            allow_other_base=allow_other_base,
-        )
-    return LoadedModel(knobbed, None if router is None else router_for(knobbed.base, Path(router)))
+        knobbed = load_knobbed(name, folders, dtype=dtype, device=device, allow_other_base=allow_other_base)
+    return LoadedModel(knobbed, None if routing is None else router_for(knobbed.base, routing))

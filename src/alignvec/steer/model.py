@@ -25,11 +25,13 @@ class Continuation(NamedTuple):
         text: of the reply, stripped.
         ended: whether it ended by itself: one that was cut off at the longest length did not.
         tokens: that were generated, the one that ended the turn included; None: not counted.
+        finite: whether all its tokens were chosen from finite numbers; knobs that are turned too far leave none.
     """
 
     text: str
     ended: bool
     tokens: int | None = None
+    finite: bool = True
 
 
 class KnobbedModel:
@@ -221,6 +223,14 @@ class KnobbedModel:
                 f"a query of {longest} tokens and a reply of up to {sampling.max_new_tokens} do not fit the model's "
                 f"context of {self.base.context_length}; shorten the query or --max-new-tokens"
             )
+        processors = logits_processors(sampling, prompts, longest, first=combine, keys=keys, seeds=seeds)
+        largest: list[torch.Tensor] = []
+
+        def watch(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            largest.append(logits.amax(dim=-1))  # NaN if any is; read at the end, so that no token waits for it
+            return logits
+
+        processors.insert(0, watch)
         ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         with torch.no_grad(), self.knobs(rows) as model:
@@ -233,7 +243,7 @@ class KnobbedModel:
                 top_p=None,
                 top_k=None,
                 repetition_penalty=1.0,
-                logits_processor=logits_processors(sampling, prompts, longest, first=combine, keys=keys, seeds=seeds),
+                logits_processor=processors,
                 pad_token_id=tokenizer.pad_token_id,
                 streamer=streamer,
             )
@@ -242,8 +252,10 @@ class KnobbedModel:
         at_end = torch.isin(tokens, torch.tensor([] if ends is None else ends))
         ended = at_end.any(dim=1)
         counts = torch.where(ended, at_end.int().argmax(dim=1) + 1, tokens.shape[1])  # after the end comes padding
+        beyond = torch.arange(tokens.shape[1]) >= counts[:, None]
+        finite = (torch.stack(largest, dim=1).isfinite().cpu() | beyond).all(dim=1)
         texts = (str(text).strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True))
-        return list(map(Continuation, texts, ended.tolist(), counts.tolist()))
+        return list(map(Continuation, texts, ended.tolist(), counts.tolist(), finite.tolist()))
 
     def _dense_gates(self, setting: Knobs) -> tuple[float, ...]:
         return tuple(part.gate(setting.get(part.vector, 0.0)) for part in self._dense)

@@ -35,6 +35,8 @@ class Sampling(BaseModel):
     seed: int = 0
 
 
+LEAST = 1e-30
+"""Temperature up to which the likeliest token is taken as it is: in float32 logits over less overflow."""
 GREEDY = Sampling(temperature=0.0, top_p=1.0, repetition_penalty=1.0)
 
 
@@ -66,7 +68,7 @@ def logits_processors(
     steps: list[Any] = [first] if first else []
     if sampling.repetition_penalty > 1:
         steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty, prompt_ignore_length=prompt_length))
-    if sampling.temperature > 0:
+    if sampling.temperature > LEAST:
         steps.append(TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_p < 1:
             steps.append(_Nucleus(sampling.top_p))

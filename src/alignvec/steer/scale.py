@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isfinite
+from numbers import Real
 
 from alignvec.errors import KnobError
 from alignvec.vectors.card import Card
@@ -36,7 +37,9 @@ class Scale:
         if isinstance(value, str) and value.strip().endswith("%"):
             return self._percent(value.strip())
         try:
-            number = float("true" if isinstance(value, bool) else value)
+            if isinstance(value, bool) or not isinstance(value, str | Real):  # numpy's truth values are no Real
+                raise TypeError
+            number = float(value)
         except (TypeError, ValueError, OverflowError):
             also = f", a level ({', '.join(self.levels)}) or a percentage" if self.levels else ""
             raise KnobError(
