@@ -65,12 +65,15 @@ def with_goals(
 def _knobs(
     wanted: object, goals: Mapping[str, SolvedSetting], scales: Mapping[str, Scale], rules: Rules
 ) -> dict[str, float | str]:
-    name = wanted if isinstance(wanted, str) else ""
-    found = find_goals(goals, name)
-    if not found:
-        have = nearest_goals(goals, name) or "none: the server was started without --settings"
+    if not isinstance(wanted, str):
         raise BadRequestError(
-            f"no goal {name[:200]!r} is solved here (have: {have}); name one of them, or knobs",
+            f'{GOAL} must be the name of a solved goal, such as {{"{GOAL}": "medical=expert"}}', param="alignment"
+        )
+    found = find_goals(goals, wanted)
+    if not found:
+        have = nearest_goals(goals, wanted) or "none: the server was started without --settings"
+        raise BadRequestError(
+            f"no goal {wanted[:200]!r} is solved here (have: {have}); name one of them, or knobs",
             param="alignment",
         )
     bounds = {name: rules.bound(scale) for name, scale in scales.items()}
