@@ -65,17 +65,16 @@ def with_goals(
 def _knobs(
     wanted: object, goals: Mapping[str, SolvedSetting], scales: Mapping[str, Scale], rules: Rules
 ) -> dict[str, float | str]:
-    if not isinstance(wanted, str):
-        raise BadRequestError(
-            f'{GOAL} must be the name of a solved goal, such as {{"{GOAL}": "medical=expert"}}', param="alignment"
-        )
-    found = find_goals(goals, wanted)
+    name = wanted if isinstance(wanted, str) else ""
+    found = find_goals(goals, name)
     if not found:
-        have = nearest_goals(goals, wanted) or "none: the server was started without --settings"
-        raise BadRequestError(
-            f"no goal {wanted[:200]!r} is solved here (have: {have}); name one of them, or knobs",
-            param="alignment",
+        have = nearest_goals(goals, name) or "none: the server was started without --settings"
+        wrong = (
+            f"no goal {name[:200]!r} is solved here"
+            if isinstance(wanted, str)
+            else f"{GOAL} must be the name of a solved goal, as text"
         )
+        raise BadRequestError(f"{wrong} (have: {have}); name one of them, or knobs", param="alignment")
     bounds = {name: rules.bound(scale) for name, scale in scales.items()}
     rest = {name: 0.0 for name, bound in bounds.items() if bound and bound.low <= 0 <= bound.high}
     return {**rest, **goals[found[0]].knobs}
