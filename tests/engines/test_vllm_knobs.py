@@ -74,6 +74,7 @@ def test_models_and_vectors_are_told_as_by_our_own_server(start: Start) -> None:
     assert [one["name"] for one in told["data"]] == ["medical", "legal"] and told["router"] is None
     assert ask("/v1/models/demo:medical=0.5", method="GET").json()["id"] == "demo:medical=0.5"
     assert ask("/v1/models/demo:dental=0.5", method="GET").status_code == 404
+    assert ask("/v1/models/demo:medical=nan", method="GET").status_code == 400
     assert app.paths == []
 
 

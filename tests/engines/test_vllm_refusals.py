@@ -27,12 +27,26 @@ def start(plan_for: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (chat(alignment={"medical": True}), 400, 'such as {"medical": 0.5}'),
         (chat(model="other"), 404, "no model named 'other'"),
         (chat(model="alignvec"), 404, "no model named 'alignvec'"),
+        (chat(model="demo:medical=1,medical=0"), 400, "'medical' comes twice in model"),
         (chat(vllm_xargs={"alignvec": "medical=9"}), 400, "send knobs in alignment"),
         (chat(n=17), 400, "more than 16 replies"),
         (chat(alignment={"medical": 1}, use_beam_search=True), 400, "beam search"),
         ([1], 400, "no JSON object"),
     ],
-    ids=["name", "infinite", "list", "nested", "boolean", "model", "stack", "xargs", "choices", "beams", "array"],
+    ids=[
+        "name",
+        "infinite",
+        "list",
+        "nested",
+        "boolean",
+        "model",
+        "stack",
+        "twice",
+        "xargs",
+        "choices",
+        "beams",
+        "array",
+    ],
 )
 def test_what_is_wrong_is_told_and_never_reaches_vllm(start: Start, body: Any, status: int, says: str) -> None:
     app, ask = start("gate")

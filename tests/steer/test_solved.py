@@ -82,6 +82,20 @@ def test_knobs_that_are_no_positions_are_refused(tmp_path: Path, knobs: str) -> 
         read_settings(tmp_path / "s.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("settings:\n  a=b: {knobs: {medical: 1}}\n  a=b: {knobs: {medical: -1}}", "a=b", 3),
+        ("settings:\n  a=b: {knobs: {medical: 1, medical: -1}}", "medical", 2),
+    ],
+    ids=["goal", "knob"],
+)
+def test_a_goal_or_knob_that_is_there_twice_is_told(tmp_path: Path, text: str, key: str, line: int) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(KnobError, match=f"s.yaml: the key '{key}' is there twice, again on line {line}; keep one"):
+        read_settings(tmp_path / "s.yaml")
+
+
 @pytest.mark.parametrize("routed", [True, False])
 def test_settings_are_for_a_model_with_a_router_or_for_one_without(tmp_path: Path, routed: bool) -> None:
     path = tmp_path / "s.yaml"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from alignvec.data.languages import LANGUAGES
 from alignvec.data.schema import Text
+from alignvec.data.yaml_keys import load_yaml
 from alignvec.errors import DataError
 from alignvec.shipped import ROOT
 
@@ -123,17 +124,6 @@ class Domain(BaseModel):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice: YAML forbids it, and PyYAML keeps the last one without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if again := _repeated(key.value for key in keys):
-            line = [key for key in keys if key.value == again][1].start_mark.line + 1
-            raise yaml.YAMLError(f"the key {again!r} is there twice, again on line {line}")
-        return super().construct_mapping(node, deep)
-
-
 def _repeated(names: Iterable[str]) -> str | None:
     seen: set[str] = set()
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
@@ -157,7 +147,7 @@ def load_domain(name: str) -> Domain:
             have = ", ".join(sorted(found.stem for found in DOMAINS.glob("*.yaml"))) or "none"
             raise DataError(f"no domain named {name!r} (have: {have}); name one, or a domain file of your own (.yaml)")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        content = load_yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"no domain file at {path}; check --domain") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

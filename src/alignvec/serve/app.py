@@ -10,7 +10,7 @@ from starlette.routing import Match
 from alignvec.errors import AlignvecError
 from alignvec.serve.api.about import about_router, health_router
 from alignvec.serve.api.errors import add_handlers
-from alignvec.serve.api.gate import REPLIES, Gate
+from alignvec.serve.api.gate import PROBES, REPLIES, Gate
 from alignvec.serve.api.replies import replies_router
 from alignvec.serve.service import Service
 
@@ -37,8 +37,6 @@ def create_app(service: Service) -> FastAPI:
     for router in routers:
         app.include_router(router)
 
-    # The page takes every other path; those of the API that do not exist must not end there.
-    @app.api_route("/v1/{rest:path}", methods=METHODS, include_in_schema=False)
     async def unknown(request: Request) -> Response:
         own = [route for router in routers for route in router.routes]
         methods = {
@@ -50,6 +48,10 @@ def create_app(service: Service) -> FastAPI:
         if methods:
             raise HTTPException(405, "method not allowed", {"allow": ", ".join(sorted(methods))})
         raise HTTPException(404, "no such endpoint")
+
+    # The page takes every other path; what the API does not have must not end there.
+    for path in ("/v1", "/v1/{rest:path}", *PROBES):
+        app.add_api_route(path, unknown, methods=METHODS, include_in_schema=False)
 
     if service.options.page:
         from alignvec.serve.page.page import mount

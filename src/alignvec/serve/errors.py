@@ -45,6 +45,10 @@ class TooLongError(ServeError):
     code = "context_length_exceeded"
 
 
+class UnreadableKnobError(BadRequestError):
+    """A knob is not `name=value`, or its value is no number, level or percentage."""
+
+
 class UnauthorizedError(ServeError):
     """No API key, or one that the policy does not know."""
 
@@ -72,6 +76,18 @@ class UnknownModelError(ServeError):
     status, code = 404, "model_not_found"
 
 
+class NoEndpointError(ServeError):
+    """No such endpoint."""
+
+    status, code = 404, "not_found"
+
+
+class MethodError(ServeError):
+    """The endpoint has other methods; `Allow` names them."""
+
+    status, code = 405, "method_not_allowed"
+
+
 class TooLargeError(ServeError):
     """The body is larger than the server reads."""
 
@@ -94,6 +110,12 @@ class OverloadedError(ServeError):
     """The queue is full."""
 
     status, kind, code = 429, "rate_limit_error", "queue_full"
+
+
+class FailedError(ServeError):
+    """The server is at fault; its log has more."""
+
+    status, kind, code = 500, "server_error", "internal_error"
 
 
 class UnavailableError(ServeError):

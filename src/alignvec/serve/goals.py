@@ -69,10 +69,12 @@ def _knobs(
     found = find_goals(goals, name)
     if not found:
         have = nearest_goals(goals, name) or "none: the server was started without --settings"
-        raise BadRequestError(
-            f"no goal {name[:200]!r} is solved here (have: {have}); name one of them, or knobs",
-            param="alignment",
+        wrong = (
+            f"no goal {name[:200]!r} is solved here"
+            if isinstance(wanted, str)
+            else f"{GOAL} must be the name of a solved goal, as text"
         )
+        raise BadRequestError(f"{wrong} (have: {have}); name one of them, or knobs", param="alignment")
     bounds = {name: rules.bound(scale) for name, scale in scales.items()}
     rest = {name: 0.0 for name, bound in bounds.items() if bound and bound.low <= 0 <= bound.high}
     return {**rest, **goals[found[0]].knobs}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from alignvec.errors import KnobError
-from alignvec.serve.errors import BadRequestError, ForbiddenError
+from alignvec.serve.errors import BadRequestError, ForbiddenError, UnreadableKnobError
 from alignvec.serve.goals import with_goals
 from alignvec.serve.policy.rules import Bound, Rules, usable_range
 from alignvec.serve.setting import Asked, Setting
@@ -100,13 +100,15 @@ def _coefficient(scale: Scale, value: float | str) -> float:
     # True would count as 1, and nobody writes a number with more characters than this.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number and not (isinstance(value, str) and len(value) <= 64 and value.isprintable()):
-        raise _bad(f"knob {scale.name!r}: its value must be a number, a level or a percentage, such as 0.5")
+        raise _unreadable(f"knob {scale.name!r}: its value must be a number, a level or a percentage, such as 0.5")
     try:
         return scale.coefficient(value) + 0.0  # −0 becomes 0
     except KnobError as error:
-        raise _bad(str(error)) from None
+        raise _unreadable(str(error)) from None
     except ValueError:  # an integer too long to be shown in a message
-        raise _bad(f"knob {scale.name!r}: its value is not a finite number; write it like {scale.name}=0.5") from None
+        raise _unreadable(
+            f"knob {scale.name!r}: its value is not a finite number; write it like {scale.name}=0.5"
+        ) from None
 
 
 def _allowed(knob: str, wanted: float, bound: Bound) -> float:
@@ -129,3 +131,7 @@ def _written(name: str, value: float | str, wanted: float) -> str:
 
 def _bad(message: str) -> BadRequestError:
     return BadRequestError(message, param=PARAM)
+
+
+def _unreadable(message: str) -> BadRequestError:
+    return UnreadableKnobError(message, param=PARAM)

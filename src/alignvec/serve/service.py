@@ -220,7 +220,7 @@ class Service:
         self.limits.admit(rules, ask.choices)
         wanted = ask.sampling.max_new_tokens
         if rules.max_tokens is not None and wanted > rules.max_tokens:
-            raise BadRequestError(
+            raise TooLongError(
                 f"max_tokens is {wanted}, but this key may have at most {rules.max_tokens}; ask for fewer",
                 param="max_tokens",
             )

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel as Record
 from pydantic import ConfigDict, Field, ValidationError
 
+from alignvec.data.yaml_keys import RepeatedKeyError, load_yaml
 from alignvec.errors import KnobError
 
 FEW = 3
@@ -143,8 +144,10 @@ def _one(text: str) -> tuple[str, SolvedSetting]:
 
 def _read(path: Path) -> _File:
     try:
-        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _File.model_validate(load_yaml(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise KnobError(f"cannot read {path}: {error.strerror or error}; make it with alignvec solve --out") from None
+    except RepeatedKeyError as error:
+        raise KnobError(f"{path}: {error}; keep one") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError):
         raise KnobError(f"{path} holds no settings; make it with alignvec solve --out") from None

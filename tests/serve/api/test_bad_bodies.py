@@ -13,7 +13,7 @@ from alignvec.serve.service import Service
 from tests.serve.scripted_engine import ScriptedEngine
 from tests.serve.serving import make_service, served
 
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 GOOD = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -53,6 +53,31 @@ def test_unreadable(url: str, raw: bytes, part: str) -> None:
         assert_refused(httpx2.post(url + CHAT, content=raw, headers={"content-type": kind}), 400, part)
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+def test_a_body_that_is_not_sent_as_json_is_told_how_to_send_it(url: str, kind: str | None) -> None:
+    headers = {"content-type": kind} if kind else {}
+    answer = httpx2.post(url + CHAT, content=json.dumps(GOOD).encode(), headers=headers)
+    assert_refused(answer, 400, "add the header Content-Type: application/json")
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert httpx2.post(url + CHAT, content=json.dumps(GOOD).encode(), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ('"alignment": {"medical": 1, "medical": -1}', "medical"),
+        ('"alignment": {"medical": 1, "\\u006dedical": 1}', "medical"),
+        ('"seed": 1, "model": "demo"', "model"),
+        ('"stop": [{"a": {"b": 1, "b": 1}}]', "b"),
+    ],
+    ids=["knob", "escaped", "field", "deep"],
+)
+def test_a_name_that_comes_twice_in_an_object_is_refused(url: str, more: str, name: str) -> None:
+    raw = json.dumps(GOOD)[:-1] + f", {more}}}"
+    answer = httpx2.post(url + CHAT, content=raw, headers={"content-type": "application/json"})
+    assert_refused(answer, 400, f"{name!r} comes twice in one object of the body; name it once")
+
+
 @pytest.mark.parametrize(
     ("fields", "part"),
     [
@@ -89,6 +114,57 @@ def test_unreadable(url: str, raw: bytes, part: str) -> None:
 )
 def test_wrong_fields(url: str, fields: dict[str, Any], part: str) -> None:
     assert_refused(httpx2.post(url + CHAT, json=GOOD | fields), 400, part)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param", "part"),
+    [
+        (CHAT, {"stop": ["a"] * 5}, "stop", "at most 4 items"),
+        (CHAT, {"stop": ""}, "stop", "at least 1 character"),
+        (CHAT, {"stop": ["a", ""]}, "stop.1", "at least 1 character"),
+        (CHAT, {"alignment": {"goal": 1}}, "alignment", "goal must be the name of a solved goal"),
+        (COMPLETIONS, {"prompt": []}, "prompt", "at least 1 item"),
+        (COMPLETIONS, {"prompt": ["a"] * 5000}, "prompt", "at most 16 items"),
+        (COMPLETIONS, {"prompt": ["a", 1]}, "prompt.1", "valid string"),
+        (COMPLETIONS, {"prompt": [1] * 20 + [1.5]}, "prompt.20", "valid integer"),
+        (COMPLETIONS, {"prompt": [[1], ["a"]]}, "prompt.1.0", "valid integer"),
+        (COMPLETIONS, {"prompt": ""}, "prompt", "no tokens"),
+        (COMPLETIONS, {"prompt": ["a", ""]}, "prompt", "no tokens"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_reason_is_that_of_the_branch_that_was_meant(
+    url: str, path: str, fields: dict[str, Any], param: str, part: str
+) -> None:
+    base = GOOD if path == CHAT else {"model": "demo"}
+    answer = httpx2.post(url + path, json=base | fields)
+    assert_refused(answer, 400, part)
+    error = answer.json()["error"]
+    assert (error["param"], error["code"]) == (param, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "status", "code"),
+    [
+        ("medical=", 400, "invalid_request"),
+        ("medical=1,medical=0", 400, "invalid_request"),
+        ("medical=1,", 400, "invalid_request"),
+        ("medical=1:legal=1", 400, "invalid_request"),
+        ("medical=nan", 400, "invalid_request"),
+        ("medical=exprt", 400, "invalid_request"),
+        ("medical", 404, "model_not_found"),
+        ("", 404, "model_not_found"),
+    ],
+)
+def test_knobs_in_a_models_name_that_cannot_be_read_have_one_answer(
+    url: str, knobs: str, status: int, code: str
+) -> None:
+    for answer in (
+        httpx2.post(url + CHAT, json=GOOD | {"model": f"demo:{knobs}"}),
+        httpx2.get(f"{url}/v1/models/demo:{knobs}"),
+    ):
+        assert_refused(answer, status)
+        assert answer.json()["error"]["code"] == code
 
 
 @pytest.mark.parametrize("number", ["1e999", "1" * 4000, "1" * 5000, "-1e400"])
@@ -134,6 +210,25 @@ def test_large_bodies(url: str) -> None:
 )
 def test_other_paths(url: str, method: str, path: str, status: int) -> None:
     assert_refused(httpx2.request(method, url + path), status)
+
+
+@pytest.mark.parametrize("page", [False, True], ids=["alone", "page"])
+def test_what_the_api_does_not_have_is_refused_in_its_shape_beside_the_page_too(tiny: Any, page: bool) -> None:
+    with served(make_service(ScriptedEngine(tiny), page=page)) as url:
+        for path in ("/v1", "/v1/", "/v1/nothing"):
+            answer = httpx2.get(url + path)
+            assert_refused(answer, 404, "no such endpoint")
+            assert answer.json()["error"]["code"] == "not_found"
+        for method, path, allowed in (
+            ("DELETE", "/health", "GET, HEAD"), ("POST", "/ready", "GET, HEAD"), ("PUT", "/metrics", "GET"),
+            ("GET", CHAT, "POST"),
+        ):  # fmt: skip
+            answer = httpx2.request(method, url + path)
+            assert_refused(answer, 405)
+            assert answer.json()["error"]["code"] == "method_not_allowed" and answer.headers["allow"] == allowed
+        for path in ("/health", "/ready"):
+            answer = httpx2.head(url + path)
+            assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("value", ["medical", "medical=1,medical=2", "=1", "cooking=1", "medical=\xff", "a" * 9000])

@@ -169,8 +169,9 @@ def test_errors_have_their_classes(client: openai.OpenAI, engine: ScriptedEngine
         ask(model="gpt-4")
     with pytest.raises(openai.NotFoundError, match="medical"):
         ask(model="demo:medical")
-    with pytest.raises(openai.BadRequestError, match="20"):
+    with pytest.raises(openai.BadRequestError, match="20") as long:
         ask("public", max_tokens=21)
+    assert (long.value.code, long.value.param) == ("context_length_exceeded", "max_tokens")
     with pytest.raises(openai.BadRequestError, match="fit"):
         ask(max_tokens=5000)
     ask("rare")

@@ -17,7 +17,7 @@ from alignvec.serve.engine import engine as engines
 from alignvec.serve.engine import loaded as loadeds
 from alignvec.serve.engine.engine import Engine, EngineSettings
 from alignvec.serve.engine.request import Job, Step
-from alignvec.serve.errors import OverloadedError, TooLongError, UnavailableError
+from alignvec.serve.errors import BadRequestError, OverloadedError, TooLongError, UnavailableError
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.sampling import GREEDY, Sampling
 from alignvec.vectors.delta import DenseDelta
@@ -190,7 +190,7 @@ def test_a_batch_that_fails_takes_only_its_own_requests(
 def test_what_does_not_fit_is_refused_before_it_joins(engine: Engine) -> None:
     with pytest.raises(TooLongError, match="256"):
         run(steps(engine, job(engine, "word " * 80, {})))
-    with pytest.raises(TooLongError, match="no tokens"):
+    with pytest.raises(BadRequestError, match="no tokens"):
         run(steps(engine, Job([], SHORT)))
 
 

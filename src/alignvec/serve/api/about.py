@@ -7,10 +7,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from alignvec.serve.api.about_schema import AlignmentInfo, ModelInfo, ModelList, Status
 from alignvec.serve.api.errors import ERRORS
-from alignvec.serve.api.knobs import model_knobs
+from alignvec.serve.api.knobs import model_knobs, name_error
 from alignvec.serve.api.schema import KEY, answered
 from alignvec.serve.api.told import told_alignment, told_model, told_models
-from alignvec.serve.errors import BadRequestError, ForbiddenError, UnknownModelError
+from alignvec.serve.errors import BadRequestError, ForbiddenError
 from alignvec.serve.policy.rules import Rules
 from alignvec.serve.service import Service
 
@@ -31,7 +31,7 @@ def about_router(service: Service) -> APIRouter:
         try:
             service.setting(request.state.rules, [model_knobs(name, served)])
         except (BadRequestError, ForbiddenError) as error:
-            raise UnknownModelError(str(error), param="model") from None
+            raise name_error(error) from None
         return told_model(name)
 
     @router.get("/alignment", response_model=None, responses=answered(AlignmentInfo))
@@ -52,11 +52,13 @@ def health_router(service: Service) -> APIRouter:
     """Routes for whoever watches the server; they need no key."""
     router = APIRouter(tags=["health"])
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health", response_model=None, responses=answered(Status))
     async def health() -> dict[str, str]:
         """The process lives."""
         return {"status": "ok"}
 
+    @router.head("/ready", include_in_schema=False)
     @router.get("/ready", response_model=None, responses={**answered(Status), 503: ERRORS[503]})
     async def ready() -> dict[str, str]:
         """Requests can be answered."""

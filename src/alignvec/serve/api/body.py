@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 MOST_CHOICES: Final = 16
@@ -98,6 +98,19 @@ class StreamOptions(_Body):
     """Only false: nothing is padded here."""
 
 
+def _stop_kind(value: Any) -> str:
+    """Which branch a value is meant for: without it there are errors of all branches, and the others' mislead."""
+    return "list[str]" if isinstance(value, list) else "str"
+
+
+def _prompt_kind(value: Any) -> str:
+    """The same for prompts."""
+    if not isinstance(value, list):
+        return "str"
+    first = value[0] if value else ""
+    return "list[list]" if isinstance(first, list) else "list[str]" if isinstance(first, str) else "list[int]"
+
+
 Stop = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -121,7 +134,13 @@ class Body(_Body):
     """Number of replies to each prompt; left out: 1."""
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     """The same seed, prompt and settings give the same reply; left out: another each time."""
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: (
+        Annotated[
+            Annotated[Stop, Tag("str")] | Annotated[list[Stop], Field(max_length=4), Tag("list[str]")],
+            Discriminator(_stop_kind),
+        ]
+        | None
+    ) = None
     """Texts that end a reply; they are no part of it."""
     stream: bool | None = None
     """Send the reply piece by piece, as server-sent events."""
@@ -188,7 +207,7 @@ class ChatBody(Body):
         return self.max_completion_tokens or self.max_tokens
 
 
-Token = Annotated[int, Field(ge=0)]
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class CompletionBody(Body):
@@ -205,12 +224,13 @@ class CompletionBody(Body):
         }
     )
 
-    prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
-        | Annotated[list[Token], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
-    )
+    prompt: Annotated[
+        Annotated[str, Tag("str")]
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES), Tag("list[str]")]
+        | Annotated[Tokens, Tag("list[int]")]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MOST_CHOICES), Tag("list[list]")],
+        Discriminator(_prompt_kind),
+    ]
     """One text or several, as text or as token ids; with a router, one."""
     logprobs: int | None = Field(default=None, ge=0, le=5)
     """Tell the log-probability of each token, and of so many of the likeliest."""

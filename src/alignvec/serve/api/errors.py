@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from alignvec.errors import AlignvecError
-from alignvec.serve.errors import BadRequestError, as_served
+from alignvec.serve.errors import BadRequestError, FailedError, MethodError, NoEndpointError, ServeError, as_served
 
 
 class ErrorDetail(BaseModel):
@@ -67,12 +67,15 @@ def error_response(error: AlignvecError) -> Response:
 
 def unexpected() -> Response:
     """The reply when the server itself is at fault."""
-    message = "the server failed on this request; try again, and tell whoever runs it the x-request-id"
-    return JSONResponse(_shape(message, "server_error", "internal_error"), 500)
+    return error_response(
+        FailedError("the server failed on this request; try again, and tell whoever runs it the x-request-id")
+    )
 
 
 def invalid(error: RequestValidationError) -> BadRequestError:
     """The error of a body that is not as it should be, naming the field."""
+    if isinstance(error.body, bytes):  # an object, as `Gate` has seen, that nothing here may read
+        return BadRequestError("the body is not sent as JSON; add the header Content-Type: application/json")
     # of the branches of a union the one that got furthest is what the caller meant
     worst = max(error.errors(), key=lambda one: len(one["loc"]))
     parts = [str(part) for part in worst["loc"][1:] if not _is_branch(part)]
@@ -103,13 +106,9 @@ def add_handlers(app: FastAPI, refused: Callable[[Request, AlignvecError], None]
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        kind: type[ServeError] = {404: NoEndpointError, 405: MethodError}.get(error.status_code, BadRequestError)
         message = f"{request.method} {request.url.path[:200]}: {error.detail}; see /openapi.json"
-        return JSONResponse(_shape(message, "invalid_request_error", code), error.status_code, error.headers)
-
-
-def _shape(message: str, kind: str, code: str) -> dict[str, dict[str, str | None]]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+        return JSONResponse(kind(message).body(), error.status_code, error.headers)
 
 
 def _is_branch(part: int | str) -> bool:

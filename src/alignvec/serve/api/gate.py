@@ -14,9 +14,8 @@ from alignvec.serve.errors import ServeError
 from alignvec.serve.ledger import REQUEST
 from alignvec.serve.service import Service
 
-ENDPOINTS = (
-    "/v1/chat/completions", "/v1/completions", RELOAD, "/v1/models", "/v1/alignment", "/health", "/ready", "/metrics",
-)  # fmt: skip
+PROBES = ("/health", "/ready", "/metrics")
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", RELOAD, "/v1/models", "/v1/alignment", *PROBES)
 REPLIES = ENDPOINTS[:2]
 AUDITED = ENDPOINTS[:3]
 _log = logging.getLogger("alignvec.serve")
@@ -46,7 +45,7 @@ class Gate:
             await send(message)
 
         try:
-            if path.startswith("/v1/"):
+            if f"{path}/".startswith("/v1/"):
                 with self.service.busy():
                     await self._api(scope, receive, answer)
             else:

@@ -1,6 +1,7 @@
 """What is read of a request before anything answers it: who sends it, and a body that is small enough and readable."""
 
 import asyncio
+import json
 import re
 from secrets import token_hex
 from typing import Any
@@ -101,11 +102,21 @@ def read_object(body: bytes) -> dict[str, Any]:
     # this reader refuses what Python's accepts: NaN, halves of surrogate pairs, nesting without end
     try:
         value = from_json(body, allow_inf_nan=False)
+        json.loads(body, object_pairs_hook=_distinct)  # of a name that is there twice it keeps the last
     except ValueError as error:
         raise BadRequestError(f"the body is no valid JSON: {str(error)[:200]}; send a JSON object") from None
     if not isinstance(value, dict):
         raise BadRequestError("the body is no JSON object; send one")
     return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    """Check that no name of an object is there twice."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise BadRequestError(f"{name[:40]!r} comes twice in one object of the body; name it once")
+        seen.add(name)
 
 
 def again(body: bytes, receive: Receive) -> Receive:

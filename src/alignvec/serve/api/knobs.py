@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignvec.serve.errors import BadRequestError, UnknownModelError
+from alignvec.serve.errors import BadRequestError, ForbiddenError, ServeError, UnknownModelError, UnreadableKnobError
 from alignvec.serve.goals import GOAL
 
 HEADER = "X-Alignment"
@@ -17,7 +17,7 @@ def header_knobs(text: str) -> dict[str, str]:
     """Knobs of the header, such as `medical=0.8,legal=avoidance`, or a goal, `@medical=expert,legal=avoidance`.
 
     Raises:
-        BadRequestError: if a part is not name=value, or a name comes twice.
+        UnreadableKnobError: if a part is not name=value, or a name comes twice.
     """
     return _knobs(text, HEADER)
 
@@ -26,7 +26,8 @@ def model_knobs(model: str, served: str) -> dict[str, str]:
     """Knobs or a goal in a model's name, such as `demo:medical=0.8`.
 
     Raises:
-        UnknownModelError: if the name before the colon is not the served one, or the knobs cannot be read.
+        UnknownModelError: if the name before the colon is not the served one, or what follows it is no knob at all.
+        UnreadableKnobError: if a knob is not name=value, or a name comes twice.
     """
     if model == served:
         return {}
@@ -34,12 +35,23 @@ def model_knobs(model: str, served: str) -> dict[str, str]:
         raise UnknownModelError(
             f"no model named {model[:80]!r} is served; use {served!r}, or {served}:name=value for knobs", param="model"
         )
+    if not (knobs := model.removeprefix(f"{served}:").strip()):
+        raise UnknownModelError(f"{model[:80]!r} names no knob; use {served!r}, or {served}:name=value", param="model")
     try:
-        if not (knobs := model.removeprefix(f"{served}:").strip()):
-            raise BadRequestError(f"{model[:80]!r} names no knob; use {served!r}, or {served}:name=value")
         return _knobs(knobs, "model")
-    except BadRequestError as error:
-        raise UnknownModelError(str(error), param="model") from None
+    except UnreadableKnobError as error:
+        if "=" in knobs:
+            raise
+        raise UnknownModelError(str(error), param="model") from None  # as `demo:latest`, which is another model
+
+
+def name_error(error: BadRequestError | ForbiddenError) -> ServeError:
+    """What /v1/models/{name} answers where the name's knobs cannot be turned.
+
+    There is no such model, unless the knobs cannot be read.
+    """
+    kind = BadRequestError if isinstance(error, UnreadableKnobError) else UnknownModelError
+    return kind(str(error), param="model")
 
 
 def _knobs(text: str, where: str) -> dict[str, str]:
@@ -51,10 +63,10 @@ def _knobs(text: str, where: str) -> dict[str, str]:
     for part in text.split(","):
         name, equals, value = (x.strip() for x in part.partition("="))
         if not (name and equals and value) or "=" in value:
-            raise BadRequestError(
+            raise UnreadableKnobError(
                 f"cannot read {part.strip()[:40]!r} in {where}; write it like medical=0.5", param=where
             )
         if name in knobs:
-            raise BadRequestError(f"{name[:40]!r} comes twice in {where}; name it once", param=where)
+            raise UnreadableKnobError(f"{name[:40]!r} comes twice in {where}; name it once", param=where)
         knobs[name] = value
     return knobs

@@ -64,6 +64,8 @@ def replies_router(service: Service) -> APIRouter:
                 await asyncio.to_thread(service.text_prompt, p) if isinstance(p, str) else _known(p, known)
                 for p in given
             ]
+            if not all(ids):
+                raise BadRequestError("prompt: has no tokens; write something", param="prompt")
             text = given[0] if one and isinstance(given[0], str) else json.dumps(given, ensure_ascii=False)
             return ids, text, (given[0] if isinstance(given[0], str) else tokenizer.decode(given[0]),)
 

@@ -18,7 +18,7 @@ from alignvec.serve.engine.loaded import LoadedVectors, PackedKnobs
 from alignvec.serve.engine.request import Job, Load, Step
 from alignvec.serve.engine.row import Row
 from alignvec.serve.engine.twin import twin
-from alignvec.serve.errors import OverloadedError, TooLongError, UnavailableError
+from alignvec.serve.errors import BadRequestError, OverloadedError, TooLongError, UnavailableError
 from alignvec.steer.model import KnobbedModel
 from alignvec.steer.scale import Scale
 from alignvec.vectors.card import Card
@@ -136,6 +136,7 @@ class Engine:
 
         Raises:
             TooLongError: if prompt and reply do not fit the context.
+            BadRequestError: if the prompt has no tokens.
             OverloadedError: if the queue is full.
             UnavailableError: if the request's batch fails, or the engine is stopped.
         """
@@ -244,7 +245,7 @@ class Engine:
             raise UnavailableError("the engine is not running; look at /ready", retry_after=5)
         wanted = job.sampling.max_new_tokens
         if not job.prompt:
-            raise TooLongError("the prompt has no tokens; write something", param="prompt")
+            raise BadRequestError("the prompt has no tokens; write something", param="prompt")
         if len(job.prompt) + wanted > self.context:
             raise TooLongError(
                 f"a prompt of {len(job.prompt)} tokens and a reply of up to {wanted} do not fit the context of "

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from alignvec.data.yaml_keys import RepeatedKeyError, load_yaml
 from alignvec.errors import ConfigError
 from alignvec.serve.errors import MissingKeyError, UnauthorizedError
 from alignvec.serve.policy.keys import matching, redacted
@@ -109,12 +110,14 @@ def load_policy(path: Path) -> Policy:
             key with `forced` that does not say which other vectors it may turn.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        content = load_yaml(path.read_text(encoding="utf-8-sig"))
         empty = _empty(content)
     except FileNotFoundError:
         raise ConfigError(f"no policy file at {path}; {EXAMPLE}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}; name a policy file") from None
+    except RepeatedKeyError as error:
+        raise ConfigError(redacted(f"{path}: {error}; keep one")) from None
     except yaml.MarkedYAMLError as error:
         line = f" on line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(redacted(f"{path}: not valid YAML: {error.problem}{line}")) from None
@@ -157,16 +160,3 @@ def _complaint(error: ValidationError) -> str:
     if first["type"] == "string_pattern_mismatch" and first["loc"][-1] == "hash":
         return f"{where}: must be sha256: and 64 hexadecimal digits, as `alignvec key` prints it"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a field that a mapping has twice: PyYAML keeps the last one without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in names:
-                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
-                names.add(key.value)
-        return super().construct_mapping(node, deep)

@@ -16,10 +16,10 @@ from alignvec.engines.vllm.plugin import composer
 from alignvec.errors import AlignvecError, ConfigError
 from alignvec.serve.api.errors import error_response
 from alignvec.serve.api.incoming import ClientGone, again, api_key, read_body, read_object, request_id, require_near
-from alignvec.serve.api.knobs import model_knobs
+from alignvec.serve.api.knobs import model_knobs, name_error
 from alignvec.serve.api.told import told_alignment, told_model, told_models
 from alignvec.serve.ask import GONE
-from alignvec.serve.errors import BadRequestError, ForbiddenError, ServeError, UnknownModelError, as_served
+from alignvec.serve.errors import BadRequestError, ForbiddenError, NoEndpointError, as_served
 from alignvec.serve.goals import check_goals
 from alignvec.serve.policy.audit import AuditLog, Entry, now
 from alignvec.serve.policy.limits import RateLimits
@@ -39,12 +39,6 @@ OPEN: Final = ("/health", "/ping", "/version", "/metrics")
 
 
 LISTED: Final = b"vllm:lora_requests_info"
-
-
-class NotHereError(ServeError):
-    """A path that this server does not have."""
-
-    status, code = 404, "not_found"
 
 
 class AlignmentMiddleware:
@@ -129,9 +123,9 @@ class AlignmentMiddleware:
             try:
                 resolve_request([model_knobs(name, model)], self.goals, self.scales, rules, strict=self.plan.strict)
             except (BadRequestError, ForbiddenError) as error:
-                raise UnknownModelError(str(error), param="model") from None
+                raise name_error(error) from None
             return told_model(name)
-        raise NotHereError(f"{method} {path[:200]}: no such endpoint here; see docs/vllm.md for those there are")
+        raise NoEndpointError(f"{method} {path[:200]}: no such endpoint here; see docs/vllm.md for those there are")
 
     async def _reply(self, scope: Scope, receive: Receive, send: Send, rules: Rules, entry: Entry) -> None:
         headers = Headers(scope=scope)
