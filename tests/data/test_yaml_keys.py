@@ -1,8 +1,16 @@
 """YAML in which no key is there twice."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from alignvec.data.synthesis.prompts import load_prompt
 from alignvec.data.yaml_keys import RepeatedKeyError, load_yaml
+from alignvec.errors import AlignvecError
+from alignvec.merge.recipe import read_mapping
+from alignvec.reproduce.scale import load_scale
+from alignvec.train.config import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -27,3 +35,15 @@ def test_the_same_key_in_several_mappings_is_none_twice() -> None:
 def test_what_is_merged_may_be_overridden_at_any_depth() -> None:
     content = load_yaml("a: &a {x: 1}\ntop: {in: &b {<<: *a, x: 2}}\nlast: {<<: *b, y: 3}\n")
     assert content["last"] == {"x": 2, "y": 3} and content["top"] == {"in": {"x": 2}}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [load_recipe, read_mapping, lambda path: load_scale(str(path)), lambda path: load_prompt(path, "judge", ())],
+    ids=["train", "merge", "reproduce", "prompt"],
+)
+def test_recipes_are_read_so(read: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: brief\nname: long\n")
+    with pytest.raises(AlignvecError, match=r"mine.yaml.*the key 'name' is there twice, again on line 2"):
+        read(path)

@@ -159,8 +159,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    from alignvec.data.yaml_keys import load_yaml
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}; check the path") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that is none

@@ -98,10 +98,12 @@ def load_scale(name: str) -> Scale:
     """
     import yaml
 
+    from alignvec.data.yaml_keys import load_yaml
+
     own = name.endswith((".yaml", ".yml"))
     path = Path(name) if own else SCALES / f"{name}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if own:
             raise ConfigError(f"no scale file at {path}; check --scale") from None

@@ -148,8 +148,10 @@ def load_recipe(path: Path, **overrides: Any) -> TrainConfig:
     """
     import yaml
 
+    from alignvec.data.yaml_keys import load_yaml
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no recipe at {path}; the shipped ones are in recipes/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

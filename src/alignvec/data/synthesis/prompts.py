@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alignvec.data.schema import Text
+from alignvec.data.yaml_keys import load_yaml
 from alignvec.errors import DataError
 from alignvec.shipped import ROOT
 
@@ -96,7 +97,7 @@ def load_prompt(path: Path, name: str, fields: Collection[str]) -> Prompt:
         DataError: if the file is missing or malformed, or names another field.
     """
     try:
-        prompt = Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        prompt = Prompt.model_validate(load_yaml(path.read_text(encoding="utf-8")))
         parsed = [piece for text in (prompt.system, prompt.user) for piece in string.Formatter().parse(text)]
         named = {
             field + (f"!{how}" if how else "") + (f":{form}" if form else "")
