@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from copy import deepcopy
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,14 @@ from alignvec.steer.model import KnobbedModel
 from alignvec.vectors.extract import base_reference, extract, other_base
 from alignvec.vectors.fingerprint import fingerprint, template_hash, tokenizer_hash
 from tests.conftest import write_tiny_model
+from tests.vectors import peft_adapters
 
 IDS = torch.arange(40).view(2, 20)
 WEIGHTS = "model.safetensors"
 Tensors = dict[str, torch.Tensor]
 
 
-def write_adapter(base: BaseModel, folder: Path, **config: Any) -> Any:
-    """Save a LoRA adapter with random b; returns the PEFT model."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    options: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    adapted = get_peft_model(deepcopy(base.model), LoraConfig(**{**options, **config}))
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.1)
-    adapted.save_pretrained(folder)
-    return adapted
+write_adapter = partial(peft_adapters.write_adapter, target_modules="all-linear")
 
 
 def merged_difference(base: BaseModel, adapted: Any) -> Tensors:

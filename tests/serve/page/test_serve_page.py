@@ -161,12 +161,18 @@ def test_a_key_is_used_for_every_call_and_kept_nowhere(opened: Callable[..., Any
     service = FakeService(key=secret)
     with served(service) as address:
         page = opened(address)
-        for key, message in (("wrong", "no such API key; check the key"), ("slow", "6 requests per minute; wait 10 s")):
+        for key, message in (
+            ("wrong", "no such API key; check the key"),
+            ("slow", "6 requests per minute; wait 10 s"),
+            ("", "enter yours above the knobs"),
+        ):
             page.fill("#key input", key)
+            page.press("#key input", "Tab")
+            page.wait_for_selector(f"#notice [role=alert]:has-text('{message}')")
+            page.click("#clear")
+            page.wait_for_selector("#notice [role=alert]", state="detached")
             refusal(page, "why?", message)
         assert service.asked == []
-        page.fill("#key input", "")
-        refusal(page, "why?", "enter yours above the knobs")
         page.fill("#key input", secret)
         assert page.get_attribute("#key input", "type") == "password"
         assert "under base with 1 messages" in ask(page, "why?")
